@@ -1,0 +1,20 @@
+//! Devices: what a host gives to an image, as traits of a few methods.
+//!
+//! All methods that can wait are poll-style. The rule for each of them: **the device owes the wake-up.** A method that
+//! returns [`Poll::Pending`](core::task::Poll) has stored the context's waker (replacing the one stored before by the
+//! same method) and will wake it when calling again may make progress. Hosts deliver those wake-ups from
+//! [`Host::wait`](crate::host::Host::wait), at one place in the executor's loop.
+
+mod block;
+mod clock;
+mod console;
+mod entropy;
+mod frame;
+mod net;
+
+pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
+pub use clock::{Clock, Instant, ManualClock, WallTime};
+pub use console::Console;
+pub use entropy::Entropy;
+pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
+pub use net::{Net, NetProperties, OffloadSupport};

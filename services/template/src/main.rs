@@ -1,0 +1,3 @@
+#![forbid(unsafe_code)]
+//! The template service.
+fn main() {}
