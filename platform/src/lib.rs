@@ -20,4 +20,5 @@
 pub mod device;
 pub mod executor;
 pub mod host;
+pub mod memory;
 pub mod net;
