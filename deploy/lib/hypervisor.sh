@@ -66,16 +66,23 @@ compose_process() {
 
 # compose_machine ACCELERATOR CPU
 compose_machine() {
-    add "$QEMU" -accel "$1" -cpu "$2" -M microvm,acpi=on,rtc=on -m "$MEMORY" -nodefaults -no-user-config \
+    case $MACHINE in
+        microvm) machine=microvm,acpi=on,rtc=on bus=device ;;
+        *) machine=$MACHINE bus=pci ;;
+    esac
+    add "$QEMU" -accel "$1" -cpu "$2" -M "$machine" -m "$MEMORY" -nodefaults -no-user-config \
         -display none -serial stdio -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=4 \
         -chardev "pipe,id=monitor,path=$STATE/monitor" -mon chardev=monitor,mode=readline \
-        -kernel "$IMAGE" -global virtio-mmio.force-legacy=false
-    add -netdev "$QEMU_NET" -device "virtio-net-device,netdev=service"
+        -kernel "$IMAGE"
+    if [ "$bus" = device ]; then
+        add -global virtio-mmio.force-legacy=false
+    fi
+    add -netdev "$QEMU_NET" -device "virtio-net-$bus,netdev=service"
     if [ -n "$(default_disk)" ]; then
         add -drive "file=$STATE/storage.img,format=raw,if=none,id=storage" \
-            -device virtio-blk-device,drive=storage
+            -device virtio-blk-$bus,drive=storage
     fi
-    add -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-device,rng=rng
+    add -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-$bus,rng=rng
     if [ -n "${BUNDLE:-}" ]; then
         add -initrd "$BUNDLE"
     fi

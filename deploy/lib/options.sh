@@ -7,6 +7,7 @@ Usage: run-$SERVICE.sh [OPTION]... [-- IMAGE-ARGUMENT...]
 
   --hv auto|kvm|qemu|process  where it runs: KVM; QEMU without it (slow); a Linux process.
                               auto (the default) takes KVM where it works, else the process
+  --machine microvm|q35|pc    which machine QEMU makes for kvm and qemu (default microvm)
   --net user                  a network without root, published on 127.0.0.1 (the default)
   --net tap:NAME              a tap device; made if it is not there (root)
   --net bridge:NAME           a port of this bridge (root)
@@ -51,7 +52,7 @@ default_disk() {
 }
 
 parse_options() {
-    HV=auto NET=user PUBLISH='' STATE=./$SERVICE-state CONFIG='' MEMORY=$(default_memory) IMAGE=''
+    HV=auto MACHINE=microvm NET=user PUBLISH='' STATE=./$SERVICE-state CONFIG='' MEMORY=$(default_memory) IMAGE=''
     ACTION=start DETACH=no DRY_RUN=no YES=no IMAGE_ARGUMENTS=''
     while [ $# -gt 0 ]; do
         option=$1
@@ -64,12 +65,13 @@ parse_options() {
                 ;;
         esac
         case $option in
-            --hv | --net | --publish | --state | --config | --memory | --image)
+            --hv | --machine | --net | --publish | --state | --config | --memory | --image)
                 [ $# -ge 2 ] || fail "$option wants a value; see --help"
                 ;;
         esac
         case $option in
             --hv) HV=$2 && shift ;;
+            --machine) MACHINE=$2 && shift ;;
             --net) NET=$2 && shift ;;
             --publish) PUBLISH="$PUBLISH $2" && shift ;;
             --state) STATE=$2 && shift ;;
@@ -98,6 +100,10 @@ parse_options() {
     case $HV in
         auto | kvm | qemu | process) ;;
         *) fail "--hv $HV: one of auto, kvm, qemu, process" ;;
+    esac
+    case $MACHINE in
+        microvm | q35 | pc) ;;
+        *) fail "--machine $MACHINE: one of microvm, q35, pc" ;;
     esac
     case $NET in
         user | tap:?* | bridge:?*) ;;
