@@ -44,7 +44,7 @@ step_lint() {
     packages shellcheck
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
-    find deploy tests .ci -name '*.sh' -o -path .ci/run | xargs shellcheck -x
+    find deploy tests .ci \( -name '*.sh' -o -path .ci/run \) -exec shellcheck -x {} +
     command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny
     cargo deny --offline check licenses bans sources || cargo deny check licenses bans sources
 }

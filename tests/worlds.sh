@@ -32,7 +32,7 @@ for world in "$@"; do
     check "$world: it stops cleanly" world_stop
     check "$world: its disk is sound" "$PROJECT/deploy/check-storage.sh" --service caldav "$STATE/storage.img"
 done
-[ "$(sha256sum "$IMAGE")" = "$sum" ] && pass "the same bytes in every world" || fail "the same bytes in every world"
+check "the same bytes in every world" test "$(sha256sum "$IMAGE")" = "$sum"
 
 # One disk, through every world, killed in each.
 moving=$WORK/moving.img

@@ -67,10 +67,10 @@ compose_process() {
 # compose_machine ACCELERATOR CPU
 compose_machine() {
     case $MACHINE in
-        microvm) machine=microvm,acpi=on,rtc=on bus=device ;;
-        *) machine=$MACHINE bus=pci ;;
+        microvm) kind=microvm,acpi=on,rtc=on bus=device ;;
+        *) kind=$MACHINE bus=pci ;;
     esac
-    add "$QEMU" -accel "$1" -cpu "$2" -M "$machine" -m "$MEMORY" -nodefaults -no-user-config \
+    add "$QEMU" -accel "$1" -cpu "$2" -M "$kind" -m "$MEMORY" -nodefaults -no-user-config \
         -display none -serial stdio -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=4 \
         -chardev "pipe,id=monitor,path=$STATE/monitor" -mon chardev=monitor,mode=readline \
         -kernel "$IMAGE"

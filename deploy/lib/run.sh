@@ -19,7 +19,7 @@ run_in_foreground() {
     console=$STATE/console.fifo
     rm -f "$console"
     mkfifo -m 600 "$console"
-    tee -a "$STATE/console.log" <"$console" &
+    log_console <"$console" &
     reader=$!
     "$@" >"$console" 2>&1 </dev/null &
     pid=$!
@@ -37,6 +37,14 @@ run_in_foreground() {
     wait "$reader" || true
     forget_running
     return "$status"
+}
+
+# Copies the console to standard output and the log, and keeps the account of a first start.
+log_console() {
+    awk -v log_file="$STATE/console.log" -v account="$STATE/first-password" '
+        { sub(/\r$/, ""); print; print >> log_file; fflush() }
+        /^first start/ { print > account; close(account) }
+    '
 }
 
 # Starts the image in the background, and waits until it serves or ends.
@@ -62,7 +70,12 @@ run_in_background() {
         sleep 0.2
         waited=$((waited + 1))
     done
-    tail -c "+$((before + 1))" "$STATE/console.log" | sed 's/\r$//' | grep -E '^(ready|first start)' || true
+    tail -c "+$((before + 1))" "$STATE/console.log" | sed 's/\r$//' | grep -E '^(ready|first start)' >"$STATE/started"
+    if grep '^first start' "$STATE/started" >"$STATE/first-password.new"; then
+        mv "$STATE/first-password.new" "$STATE/first-password"
+    fi
+    cat "$STATE/started"
+    rm -f "$STATE/started" "$STATE/first-password.new"
 }
 
 # Fifths of a second that a detached image may take until it is ready. Emulation on a busy machine is slow.
