@@ -4,6 +4,7 @@
 # started again and not counted. Needs root, nginx and openssl.
 set -u
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=../lib/linux-guest.sh
 . "$PROJECT/tests/lib/linux-guest.sh"
 ROUNDS=${ROUNDS:-5}
 # Seconds until a boot counts as hung.

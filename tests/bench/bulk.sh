@@ -6,6 +6,7 @@ set -u
 . "$(dirname "$0")/lib.sh"
 BYTES=${BYTES:-4000000000}
 GUEST_BYTES=${GUEST_BYTES:-200000000}
+# shellcheck source=../lib/linux-guest.sh
 . "$PROJECT/tests/lib/linux-guest.sh"
 
 build_load || exit 1

@@ -7,6 +7,7 @@ MANY=${MANY:-20000}
 
 build_load || exit 1
 make_our_path
+# shellcheck disable=SC3045 # dash has it, and busybox too
 ulimit -n 65536
 ip netns exec skb-client sysctl -q -w net.ipv4.ip_local_port_range="1024 65535"
 

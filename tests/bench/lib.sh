@@ -7,6 +7,7 @@
 BENCH=$(cd "$(dirname "$0")" && pwd)
 PROJECT=$(dirname "$(dirname "$BENCH")")
 WORK=${WORK:-$PROJECT/target/tests}
+# shellcheck source=../lib/report.sh
 . "$PROJECT/tests/lib/report.sh"
 LOAD=$WORK/load
 mkdir -p "$WORK"
