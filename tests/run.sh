@@ -78,7 +78,7 @@ step_guest_faults() {
 }
 
 step_bad_input() {
-    packages qemu-system-x86 passt curl
+    packages iproute2 passt curl hping3
     tests/bad-input.sh
 }
 
