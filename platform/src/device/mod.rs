@@ -8,6 +8,7 @@
 mod block;
 mod clock;
 mod console;
+pub mod drbg;
 mod entropy;
 mod frame;
 mod net;
