@@ -8,7 +8,7 @@
 mod block;
 mod clock;
 mod console;
-mod drbg;
+pub mod drbg;
 mod entropy;
 mod frame;
 mod net;
@@ -17,7 +17,6 @@ pub(crate) use block::validate_block_request;
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
 pub use clock::{Clock, Instant, ManualClock, WallTime};
 pub use console::Console;
-pub use drbg::Drbg;
 pub use entropy::Entropy;
 pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
 pub use net::{Net, NetProperties, OffloadSupport};
