@@ -10,11 +10,15 @@ mod clock;
 mod console;
 mod entropy;
 mod frame;
+mod link;
 mod net;
+mod random;
 
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
 pub use clock::{Clock, Instant, ManualClock, WallTime};
 pub use console::Console;
 pub use entropy::Entropy;
 pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
+pub use link::{LinkEnd, LinkProperties, link};
 pub use net::{Net, NetProperties, OffloadSupport};
+pub use random::SeededEntropy;
