@@ -11,7 +11,9 @@ mod console;
 pub mod drbg;
 mod entropy;
 mod frame;
+mod link;
 mod net;
+mod random;
 
 pub(crate) use block::validate_block_request;
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
@@ -19,4 +21,6 @@ pub use clock::{Clock, Instant, ManualClock, WallTime};
 pub use console::Console;
 pub use entropy::Entropy;
 pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
+pub use link::{LinkEnd, LinkProperties, link};
 pub use net::{Net, NetProperties, OffloadSupport};
+pub use random::SeededEntropy;
