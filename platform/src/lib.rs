@@ -18,6 +18,7 @@
 //! direct calls, never system calls.
 
 pub mod boot;
+pub mod config;
 pub mod device;
 pub mod executor;
 pub mod host;
