@@ -10,6 +10,7 @@ mod clock;
 mod console;
 mod entropy;
 mod frame;
+mod memory_disk;
 mod net;
 
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
@@ -17,4 +18,5 @@ pub use clock::{Clock, Instant, ManualClock, WallTime};
 pub use console::Console;
 pub use entropy::Entropy;
 pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
+pub use memory_disk::MemoryDisk;
 pub use net::{Net, NetProperties, OffloadSupport};
