@@ -94,10 +94,7 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.with(|pipeline| {
-            pipeline.sync();
-            Ok(())
-        })
+        self.with(Pipeline::sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

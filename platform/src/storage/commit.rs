@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use redb::WriteTransaction;
 
-use super::database::{Commit, Database};
+use super::database::{Commit, Database, probe_reserve};
 use super::error::{StorageError, WriteError};
 use super::pipeline::Pipeline;
 
@@ -27,10 +27,21 @@ const RESTART_LIMIT: usize = 4;
 
 /// A change in the queue.
 pub(super) trait Change {
+    /// What it is for.
+    fn purpose(&self) -> Purpose;
     /// Runs it in a transaction; may be called again in another.
     fn run(&mut self, transaction: &WriteTransaction) -> Ran;
     /// Tells the caller.
     fn finish(self: Box<Self>, outcome: Result<(), StorageError>);
+}
+
+/// What a change does to the room on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Takes some, and leaves the reserve alone.
+    Store,
+    /// Makes some, and may use the reserve for it.
+    Reclaim,
 }
 
 /// What came of running a change.
@@ -198,16 +209,24 @@ fn run_all(
     transaction: &WriteTransaction,
     pipeline: &RefCell<Pipeline>,
 ) -> Result<(), Stopped> {
+    let overflow = |index| {
+        let pipeline = pipeline.borrow();
+        let full = StorageError::Full { capacity: pipeline.capacity() };
+        let stopped = Stopped { index, fate: Fate::Refused(full) };
+        if pipeline.overflowed() { Err(stopped) } else { Ok(()) }
+    };
     for (index, change) in group.iter_mut().enumerate() {
         let ran = change.run(transaction);
-        let pipeline = pipeline.borrow();
-        if pipeline.overflowed() {
-            let full = StorageError::Full { capacity: pipeline.capacity() };
-            return Err(Stopped { index, fate: Fate::Refused(full) });
-        }
+        overflow(index)?;
         if ran == Ran::Rejected {
             return Err(Stopped { index, fate: Fate::Rejected });
         }
+    }
+    // Of the changes that together left too little, the last one yields.
+    if let Some(index) = group.iter().rposition(|change| change.purpose() == Purpose::Store) {
+        let probed = probe_reserve(transaction, pipeline);
+        overflow(index)?;
+        probed.map_err(|error| Stopped { index, fate: Fate::Refused(error) })?;
     }
     Ok(())
 }
@@ -222,12 +241,17 @@ struct Reply<T, E> {
 /// The queue's end.
 struct Submission<T, E, F> {
     change: F,
+    purpose: Purpose,
     result: Option<Result<T, E>>,
     panic: Option<Box<dyn Any + Send>>,
     reply: Rc<RefCell<Reply<T, E>>>,
 }
 
 impl<T, E, F: FnMut(&WriteTransaction) -> Result<T, E>> Change for Submission<T, E, F> {
+    fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
     fn run(&mut self, transaction: &WriteTransaction) -> Ran {
         self.result = None;
         match catch_unwind(AssertUnwindSafe(|| (self.change)(transaction))) {
@@ -275,10 +299,11 @@ pub struct Write<T, E> {
 /// A change for the queue, and the future of its outcome.
 pub(super) fn submission<T: 'static, E: 'static>(
     change: impl FnMut(&WriteTransaction) -> Result<T, E> + 'static,
+    purpose: Purpose,
 ) -> (Box<dyn Change>, Write<T, E>) {
     let reply = Rc::new(RefCell::new(Reply { result: None, panic: None, waker: None }));
     let write = Write { reply: Rc::clone(&reply) };
-    (Box::new(Submission { change, result: None, panic: None, reply }), write)
+    (Box::new(Submission { change, purpose, result: None, panic: None, reply }), write)
 }
 
 impl<T, E> Future for Write<T, E> {

@@ -25,6 +25,8 @@ pub enum OpenError {
         /// What it was before.
         needed: u64,
     },
+    /// Configuration: the device is blank, and there is nothing to check.
+    Blank,
     /// Configuration: the device holds data that is not a storage of this project, and formatting was not allowed.
     Foreign,
     /// Configuration: the device holds the storage of another service, and formatting was not allowed.
@@ -65,6 +67,7 @@ impl fmt::Display for OpenError {
                 f,
                 "the storage device has {capacity} bytes but had {needed} when it was last written: its end is missing"
             ),
+            Self::Blank => f.write_str("the storage device is blank: no service has used it yet"),
             Self::Foreign => f.write_str(
                 "the storage device is not blank and was not formatted by this project: attach the right device, or \
                  give --format to overwrite what is on it",

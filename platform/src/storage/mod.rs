@@ -23,6 +23,7 @@
 //! what a crash can still take back awaits the write first, as the one who made it does.
 
 mod backend;
+mod check;
 mod commit;
 mod database;
 mod error;
@@ -32,6 +33,7 @@ mod pipeline;
 mod statistics;
 mod superblock;
 
+pub use check::{CheckReport, Integrity, check};
 pub use commit::Write;
 pub use error::{OpenError, StorageError, WriteError};
 pub use open::{MINIMUM_CAPACITY, StorageOptions};
@@ -44,7 +46,7 @@ use redb::{ReadTransaction, WriteTransaction};
 
 use crate::device::Block;
 use crate::executor::{Handle, JoinHandle};
-use commit::Queue;
+use commit::{Purpose, Queue};
 use database::Database;
 use pipeline::Pipeline;
 
@@ -100,7 +102,21 @@ impl Storage {
         &self,
         change: impl FnMut(&WriteTransaction) -> Result<T, E> + 'static,
     ) -> Write<T, E> {
-        let (change, write) = commit::submission(change);
+        let (change, write) = commit::submission(change, Purpose::Store);
+        self.shared.queue.borrow_mut().push(change);
+        write
+    }
+
+    /// As [`Storage::write`], for a change that makes room: it may use the pages that are kept in reserve when the device
+    /// is full, since deleting, too, writes before it frees.
+    ///
+    /// # Errors
+    /// As [`Storage::write`].
+    pub fn reclaim<T: 'static, E: 'static>(
+        &self,
+        change: impl FnMut(&WriteTransaction) -> Result<T, E> + 'static,
+    ) -> Write<T, E> {
+        let (change, write) = commit::submission(change, Purpose::Reclaim);
         self.shared.queue.borrow_mut().push(change);
         write
     }
@@ -119,7 +135,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Failed`] if the device has failed.
     pub async fn flush(&self) -> Result<(), StorageError> {
-        let count = self.shared.pipeline.borrow_mut().sync();
+        let count = self.shared.pipeline.borrow().closed_count();
         commit::durable(&self.shared.pipeline, count).await
     }
 

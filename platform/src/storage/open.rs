@@ -107,7 +107,9 @@ async fn open_database(
         Err(StorageError::Failed { operation, error }) => OpenError::Device { operation, error },
         _ => OpenError::DamagedDatabase(error.to_string()),
     })?;
-    let count = pipeline.borrow_mut().sync();
+    let synced = pipeline.borrow_mut().sync();
+    debug_assert_eq!(synced, Ok(()), "opening writes nothing past the device");
+    let count = pipeline.borrow().closed_count();
     durable(pipeline, count).await.map_err(|error| match error {
         StorageError::Failed { operation, error } => OpenError::Device { operation, error },
         other => OpenError::DamagedDatabase(other.to_string()),
@@ -116,7 +118,7 @@ async fn open_database(
 }
 
 /// Why a device is not simply opened.
-pub(super) enum Refusal {
+enum Refusal {
     /// Nothing is on it.
     Blank,
     /// Something is on it; formatting would help.
@@ -126,9 +128,9 @@ pub(super) enum Refusal {
 }
 
 /// Reads the superblock of `service`'s storage.
-pub(super) async fn recognise(device: &mut dyn Block, service: &str) -> Result<Superblock, Refusal> {
+async fn recognise(device: &mut dyn Block, service: &str) -> Result<Superblock, Refusal> {
     let capacity = device.properties().capacity;
-    let superblock = match read_superblock(device).await.map_err(Refusal::Unusable)? {
+    let superblock = match Superblock::choose(read_copies(device).await.map_err(Refusal::Unusable)?) {
         Ok(superblock) => superblock,
         Err(Invalid::Version(found)) => return Err(Refusal::NotOurs(OpenError::OtherVersion { found })),
         Err(Invalid::Damaged) => return Err(Refusal::NotOurs(OpenError::DamagedSuperblock)),
@@ -147,16 +149,17 @@ pub(super) async fn recognise(device: &mut dyn Block, service: &str) -> Result<S
     Ok(superblock)
 }
 
-/// The superblock that counts, or what is wrong with both copies.
-pub(super) async fn read_superblock(
+/// Both copies of the superblock.
+pub(super) async fn read_copies(
     device: &mut dyn Block,
-) -> Result<Result<Superblock, Invalid>, OpenError> {
+) -> Result<[Result<Superblock, Invalid>; 2], OpenError> {
     let first = read(device, COPY_OFFSETS[0], BLOCK_SIZE).await?;
     let second = read(device, COPY_OFFSETS[1], BLOCK_SIZE).await?;
-    Ok(Superblock::choose([Superblock::decode(&first), Superblock::decode(&second)]))
+    Ok([Superblock::decode(&first), Superblock::decode(&second)])
 }
 
-async fn is_blank(device: &mut dyn Block) -> Result<bool, OpenError> {
+/// Whether nothing is on the device.
+pub(super) async fn is_blank(device: &mut dyn Block) -> Result<bool, OpenError> {
     let capacity = device.properties().capacity;
     for (start, end) in [(0, BLANK_PROBE.min(capacity)), (capacity.saturating_sub(BLANK_PROBE), capacity)] {
         let mut offset = start;

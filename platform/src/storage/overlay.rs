@@ -29,6 +29,8 @@ pub(super) struct Overlay {
     open: Epoch,
     /// Epochs closed so far, in total.
     closed_count: u64,
+    /// Length of the file when the last epoch closed.
+    synced_length: u64,
     blocks: usize,
     held: bool,
 }
@@ -37,7 +39,7 @@ impl Overlay {
     /// Nothing to write, over a file of `length` bytes.
     pub(super) fn new(length: u64) -> Self {
         let open = Epoch { length, ..Epoch::default() };
-        Self { closed: VecDeque::new(), open, closed_count: 0, blocks: 0, held: false }
+        Self { closed: VecDeque::new(), open, closed_count: 0, synced_length: length, blocks: 0, held: false }
     }
 
     /// Length of the file in bytes, as its writer sees it.
@@ -97,16 +99,22 @@ impl Overlay {
     pub(super) fn close(&mut self) {
         if self.open.changed {
             self.open.publish = !self.held;
+            self.synced_length = self.open.length;
             let next = Epoch { length: self.open.length, ..Epoch::default() };
             self.closed.push_back(core::mem::replace(&mut self.open, next));
             self.closed_count += 1;
         }
     }
 
-    /// Forgets the open epoch: the file is again as it was when the last one closed, which had `length` bytes.
-    pub(super) fn discard_open(&mut self, length: u64) {
+    /// Forgets the open epoch: the file is again as it was when the last one closed.
+    pub(super) fn discard_open(&mut self) {
         self.blocks -= self.open.blocks.len();
-        self.open = Epoch { length, changed: self.open.length != length, ..Epoch::default() };
+        self.open = Epoch { length: self.synced_length, ..Epoch::default() };
+    }
+
+    /// The last block written in the open epoch.
+    pub(super) fn last_open_block(&self) -> Option<u64> {
+        self.open.blocks.last_key_value().map(|(&block, _)| block)
     }
 
     /// The oldest closed epoch, whose turn it is to be written.

@@ -56,10 +56,10 @@ pub(super) struct Pipeline {
     /// Most bytes in the overlay before the database's writes are held up.
     limit: usize,
     failure: Option<(Operation, BlockError)>,
-    /// Whether the file has been made longer than the device has room for.
-    overflowed: bool,
     driver: Option<Waker>,
     waiting: Vec<Waker>,
+    /// Nothing is ever written to the device.
+    inspecting: bool,
     stopped: bool,
     pub(super) statistics: Statistics,
 }
@@ -81,12 +81,17 @@ impl Pipeline {
             durable_count: 0,
             limit,
             failure: None,
-            overflowed: false,
             driver: None,
             waiting: Vec::new(),
+            inspecting: false,
             stopped: false,
             statistics: Statistics::default(),
         }
+    }
+
+    /// A pipeline that writes nothing to the device, but keeps all of it in memory.
+    pub(super) fn inspecting(device: Box<dyn Block>, clock: Rc<dyn Clock>, published: Superblock) -> Self {
+        Self { inspecting: true, ..Self::new(device, clock, published, usize::MAX) }
     }
 
     // ---- The database's file ----
@@ -110,13 +115,12 @@ impl Pipeline {
     /// Whether the file has been made longer than [`Pipeline::room`]. Allowed, since the database takes a refusal for a
     /// failed disk and refuses everything from then on: whoever runs a transaction asks before it is committed.
     pub(super) fn overflowed(&self) -> bool {
-        self.overflowed
+        self.length() > self.room()
     }
 
     /// Sets the length of the file. Blocks added hold whatever the device held; redb writes each page before it reads it.
     pub(super) fn set_length(&mut self, length: u64) {
         self.overlay.set_length(length);
-        self.overflowed = length > self.room();
     }
 
     /// Reads from the file, holding up the image if the device must be asked.
@@ -147,9 +151,6 @@ impl Pipeline {
     /// Writes to the file: into the overlay.
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Fault> {
         self.check_range(offset, data.len())?;
-        if offset + data.len() as u64 > self.room() {
-            return Err(Fault::Full);
-        }
         let mut position = 0;
         while position < data.len() {
             let at = offset + position as u64;
@@ -171,17 +172,32 @@ impl Pipeline {
         if self.overlay.bytes() > self.limit { self.write_out() } else { Ok(()) }
     }
 
-    /// Ends an epoch. What was written is durable once [`Pipeline::is_durable`] says so of the count returned.
-    pub(super) fn sync(&mut self) -> u64 {
+    /// Ends an epoch.
+    ///
+    /// # Errors
+    /// [`Fault::Full`] if the epoch has written past the device's room. It is then still open.
+    pub(super) fn sync(&mut self) -> Result<(), Fault> {
+        if self.writes_past_room() {
+            return Err(Fault::Full);
+        }
         self.overlay.close();
         self.wake_driver();
+        Ok(())
+    }
+
+    /// How many epochs have ended. What was written before is durable once [`Pipeline::is_durable`] says so of them.
+    pub(super) fn closed_count(&self) -> u64 {
         self.overlay.closed_count()
     }
 
     /// Forgets what was written since the last sync.
-    pub(super) fn discard_unsynced(&mut self, length: u64) {
-        self.overlay.discard_open(length);
-        self.overflowed = length > self.room();
+    pub(super) fn discard_unsynced(&mut self) {
+        self.overlay.discard_open();
+    }
+
+    fn writes_past_room(&self) -> bool {
+        self.overflowed()
+            && self.overlay.last_open_block().is_some_and(|block| (block + 1) * BLOCK > self.room())
     }
 
     /// Holds back changes of the file's length from the superblock while the database in it is not complete, or lets
@@ -256,7 +272,7 @@ impl Pipeline {
 
     /// Submits what may be submitted.
     fn advance(&mut self) {
-        while self.failure.is_none() {
+        while self.failure.is_none() && !self.inspecting {
             match &mut self.stage {
                 Stage::Idle => match self.begin_epoch() {
                     Some(stage) => self.stage = stage,
@@ -347,6 +363,9 @@ impl Pipeline {
     /// Writes everything in the overlay to the device, holding up the image: all closed epochs to their flush, and the
     /// blocks of the open one, whose order is still free.
     fn write_out(&mut self) -> Result<(), Fault> {
+        if self.writes_past_room() {
+            return Err(Fault::Full);
+        }
         self.statistics.stalls += 1;
         loop {
             self.advance();

@@ -31,6 +31,8 @@ pub struct Statistics {
     pub reads: u64,
     /// Times that the image was held up because the database had written more than may be kept in memory.
     pub stalls: u64,
+    /// Times that the database was opened again because it had run into the end of the device or an error.
+    pub recoveries: u64,
     /// Bytes that the database has written and the device has not flushed.
     pub pending_bytes: u64,
     /// Length of the database file, in bytes.

@@ -1,6 +1,11 @@
 //! Storage on simulated disks: with crashes, faults, full and foreign.
 
 mod basic;
+mod crash;
+mod faults;
+mod full;
+mod model;
+mod recognition;
 
 use core::future::Future;
 use core::time::Duration;
@@ -23,6 +28,23 @@ fn simulate<T: 'static, F: Future<Output = T> + 'static>(main: impl FnOnce(Handl
     let executor = Executor::new(clock);
     let main = main(executor.handle());
     executor.run(&host, main).expect("the test does not panic")
+}
+
+/// How many seeds a randomised test runs: `SKERRY_SEEDS`, or a few.
+fn seeds(few: u64) -> u64 {
+    std::env::var("SKERRY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(few)
+}
+
+/// A sequence of numbers that a seed determines.
+struct Random(u64);
+
+impl Random {
+    /// A number below `bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        // A linear congruential generator; its upper bits are good enough to vary a test.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
 }
 
 fn options() -> StorageOptions {
