@@ -91,7 +91,8 @@ impl Database {
         run: impl FnOnce(&WriteTransaction) -> Result<(), S>,
     ) -> Result<Commit<S>, StorageError> {
         if self.pipeline.borrow().overflowed() {
-            self.recover()?;
+            // The commit before grew the file while nothing could be aborted.
+            self.refit()?;
         }
         let transaction = self.get()?.begin_write().map_err(refused)?;
         if let Err(stopped) = run(&transaction) {
@@ -99,7 +100,8 @@ impl Database {
             if transaction.abort().is_err() {
                 self.recover()?;
             }
-            if overflowed && self.grow()? {
+            if overflowed && self.pipeline.borrow().length() < self.pipeline.borrow().room() {
+                self.refit()?;
                 return Ok(Commit::Again);
             }
             return Ok(Commit::Aborted(stopped));
@@ -123,32 +125,28 @@ impl Database {
 
     /// Closes the database so that the next open need not repair it.
     pub(super) fn close(&mut self) -> Result<(), StorageError> {
-        if self.pipeline.borrow().overflowed() {
-            self.recover()?;
-        }
         let Some(Open { database, attachment }) = self.open.take() else { return Ok(()) };
         let result = database.close().map_err(refused);
         drop(attachment);
         result
     }
 
-    /// Opens the database again with a file that fills the device. Returns whether it had not before.
-    fn grow(&mut self) -> Result<bool, StorageError> {
-        let (length, room) = (self.pipeline.borrow().length(), self.pipeline.borrow().room());
-        if length >= room {
-            return Ok(false);
+    /// Opens the database again with a file that fills the device exactly.
+    fn refit(&mut self) -> Result<(), StorageError> {
+        // Closing trims the file to the pages in use.
+        if self.close().is_err() || self.pipeline.borrow().overflowed() {
+            return self.recover();
         }
-        self.close()?;
         let mut pipeline = self.pipeline.borrow_mut();
+        let room = pipeline.room();
         // The longer length must be durable before redb's header speaks of it, hence the syncs around it.
-        let grown = pipeline.sync().and_then(|()| {
+        let fitted = pipeline.sync().and_then(|()| {
             pipeline.set_length(room);
             pipeline.sync()
         });
         drop(pipeline);
-        debug_assert_eq!(grown, Ok(()), "a length within the room is never refused");
-        self.open_file().map_err(refused)?;
-        Ok(true)
+        debug_assert_eq!(fitted, Ok(()), "a length within the room is never refused");
+        self.open_file().map_err(refused)
     }
 
     /// Opens the database again as the last sync left it, as if after a crash.

@@ -15,6 +15,9 @@ const COPIES: [TableDefinition<'_, u64, &[u8]>; 3] =
 const WRITERS: u64 = 4;
 const KEYS_PER_WRITER: u64 = 3;
 
+/// The moment at which a refused change is acknowledged.
+const NEVER: usize = usize::MAX;
+
 /// One version of one key, and when it was given and acknowledged.
 struct Written {
     key: u64,
@@ -78,8 +81,12 @@ async fn write_versions(
             }
             Ok(())
         });
-        write.await.expect("the disk works");
-        log.borrow_mut().push(Written { key, version, submitted, acknowledged: disk.moment() });
+        let acknowledged = match write.await {
+            Ok(()) => disk.moment(),
+            Err(WriteError::Storage(StorageError::Full { .. })) => NEVER,
+            Err(other) => panic!("{other}"),
+        };
+        log.borrow_mut().push(Written { key, version, submitted, acknowledged });
     }
 }
 
@@ -153,6 +160,44 @@ fn a_crash_at_any_moment_loses_nothing_acknowledged() {
             }
         }
     }
+}
+
+#[test]
+fn a_crash_at_the_end_of_the_device_loses_nothing() {
+    for seed in 0..seeds(2) {
+        let nearly_full = nearly_full_disk(seed);
+        let (disk, log) = record(seed, nearly_full, false);
+        assert!(log.iter().any(|written| written.acknowledged == NEVER), "the device was full");
+        assert!(log.iter().any(|written| written.acknowledged != NEVER), "but not at once");
+        for moment in 0..=disk.moment() {
+            for loss in [Loss::None, Loss::All, Loss::Some(seed * 1000 + moment as u64)] {
+                let crashed = disk.crash(moment, loss);
+                make_room(&crashed);
+                verify(crashed, known(&log, moment), moment, loss);
+            }
+        }
+    }
+}
+
+/// A disk of the least size with room for a few values more.
+fn nearly_full_disk(seed: u64) -> MemoryDisk {
+    let disk = MemoryDisk::new(MINIMUM_CAPACITY);
+    simulate({
+        let disk = disk.clone();
+        async move |handle| {
+            let storage = Storage::open(&handle, Box::new(disk), &options()).await.expect("blank");
+            for key in 0..125 + seed % 8 {
+                put(&storage, key, &[9; 3000]).await.expect("there is room");
+            }
+            storage.close().await.expect("the disk works");
+        }
+    });
+    disk
+}
+
+/// Lets a full disk grow, so that a test that needs room on it finds some.
+fn make_room(disk: &MemoryDisk) {
+    disk.grow(2 * MINIMUM_CAPACITY);
 }
 
 #[test]
