@@ -30,6 +30,7 @@ mod error;
 mod open;
 mod overlay;
 mod pipeline;
+mod read_ahead;
 mod statistics;
 mod superblock;
 

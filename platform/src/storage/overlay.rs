@@ -122,11 +122,11 @@ impl Overlay {
         self.closed.front()
     }
 
-    /// Takes the oldest closed epoch out: it is durable.
-    pub(super) fn retire_oldest(&mut self) {
-        if let Some(epoch) = self.closed.pop_front() {
-            self.blocks -= epoch.blocks.len();
-        }
+    /// Takes the oldest closed epoch out, now that it is durable, and returns its blocks.
+    pub(super) fn retire_oldest(&mut self) -> BTreeMap<u64, Box<[u8]>> {
+        let epoch = self.closed.pop_front().unwrap_or_default();
+        self.blocks -= epoch.blocks.len();
+        epoch.blocks
     }
 
     /// Takes the blocks of the open epoch out, to be written before its end.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::error::StorageError;
 use super::overlay::{BLOCK_SIZE, Overlay};
+use super::read_ahead::{READ_AHEAD, ReadAhead};
 use super::statistics::Statistics;
 use super::superblock::{DATA_OFFSET, Superblock};
 use crate::device::{Block, BlockError, Clock, Completion, Instant, Operation, Request, RequestId};
@@ -58,6 +59,7 @@ pub(super) struct Pipeline {
     failure: Option<(Operation, BlockError)>,
     driver: Option<Waker>,
     waiting: Vec<Waker>,
+    read_ahead: ReadAhead,
     /// Nothing is ever written to the device.
     inspecting: bool,
     stopped: bool,
@@ -83,6 +85,7 @@ impl Pipeline {
             failure: None,
             driver: None,
             waiting: Vec::new(),
+            read_ahead: ReadAhead::default(),
             inspecting: false,
             stopped: false,
             statistics: Statistics::default(),
@@ -140,10 +143,8 @@ impl Pipeline {
             let blocks = (within + rest.len()).div_ceil(BLOCK_SIZE) as u64;
             let missing =
                 (1..blocks).find(|&next| self.overlay.get(block + next).is_some()).unwrap_or(blocks);
-            let content = self.read_device(DATA_OFFSET + block * BLOCK, missing as usize * BLOCK_SIZE)?;
-            let length = rest.len().min(content.len() - within);
-            rest[..length].copy_from_slice(&content[within..within + length]);
-            position += length;
+            let wanted = rest.len().min(missing as usize * BLOCK_SIZE - within);
+            position += self.read_device(block * BLOCK + within as u64, &mut rest[..wanted])?;
         }
         Ok(())
     }
@@ -349,7 +350,8 @@ impl Pipeline {
                         self.published = superblock;
                     }
                     self.stage = Stage::Idle;
-                    self.overlay.retire_oldest();
+                    let retired = self.overlay.retire_oldest();
+                    self.read_ahead.forget(retired.keys().copied());
                     self.durable_count += 1;
                     self.statistics.flushed(latency);
                     self.wake_waiting();
@@ -381,6 +383,7 @@ impl Pipeline {
             }
         }
         let blocks = self.overlay.take_open_blocks();
+        self.read_ahead.forget(blocks.keys().copied());
         let to_submit = runs(&blocks);
         self.stage = Stage::Writing { to_submit, in_flight: 0, superblock: None };
         loop {
@@ -419,11 +422,30 @@ impl Pipeline {
         }
     }
 
-    fn read_device(&mut self, offset: u64, length: usize) -> Result<Vec<u8>, Fault> {
+    /// Reads from the device what the overlay does not hold, at least one byte. Returns how many bytes.
+    fn read_device(&mut self, offset: u64, out: &mut [u8]) -> Result<usize, Fault> {
+        if out.len() < READ_AHEAD {
+            let start = offset - offset % READ_AHEAD as u64;
+            if !self.read_ahead.holds(offset) {
+                let length = (self.room().saturating_sub(start)).min(READ_AHEAD as u64);
+                let window = self.read_retrying(start, length as usize)?;
+                self.read_ahead.keep(start, window);
+            }
+            if let Some(length) = self.read_ahead.copy(offset, out) {
+                return Ok(length);
+            }
+        }
+        let (start, within) = (offset - offset % BLOCK, (offset % BLOCK) as usize);
+        let content = self.read_retrying(start, (within + out.len()).next_multiple_of(BLOCK_SIZE))?;
+        out.copy_from_slice(&content[within..within + out.len()]);
+        Ok(out.len())
+    }
+
+    fn read_retrying(&mut self, offset: u64, length: usize) -> Result<Vec<u8>, Fault> {
         self.statistics.reads += 1;
         let mut attempt = 1;
         loop {
-            match self.read_once(offset, length) {
+            match self.read_once(DATA_OFFSET + offset, length) {
                 Ok(content) => return Ok(content),
                 Err(_) if attempt < READ_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(Fault::Device(Operation::Read, error)),
