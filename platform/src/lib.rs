@@ -25,3 +25,4 @@ pub mod host;
 pub mod memory;
 pub mod net;
 mod shim;
+pub mod storage;
