@@ -20,4 +20,6 @@
 pub mod device;
 pub mod executor;
 pub mod host;
+pub mod http;
 pub mod net;
+pub mod observe;

@@ -11,6 +11,7 @@ mod console;
 mod entropy;
 mod frame;
 mod net;
+mod pipe;
 
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
 pub use clock::{Clock, Instant, ManualClock, WallTime};
@@ -18,3 +19,4 @@ pub use console::Console;
 pub use entropy::Entropy;
 pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
 pub use net::{Net, NetProperties, OffloadSupport};
+pub use pipe::Pipe;
