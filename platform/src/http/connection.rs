@@ -305,7 +305,9 @@ where
         let this = &mut *self;
         let waker_is_new = this.state.set_waker(context.waker());
         loop {
-            ready!(this.poll_engine(context));
+            if this.poll_engine(context).is_ready() {
+                return Poll::Ready(());
+            }
             let step = match this.obey() {
                 Step::Wait => this.poll_timer(context, waker_is_new),
                 step => step,
