@@ -26,3 +26,5 @@ pub mod memory;
 pub mod net;
 mod shim;
 pub mod storage;
+pub mod http;
+pub mod observe;

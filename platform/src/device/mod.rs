@@ -17,6 +17,7 @@ mod link;
 mod memory_disk;
 mod net;
 mod random;
+mod pipe;
 
 pub(crate) use block::validate_block_request;
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
@@ -30,3 +31,4 @@ pub use link::{LinkEnd, LinkProperties, link};
 pub use memory_disk::MemoryDisk;
 pub use net::{Net, NetProperties, OffloadSupport};
 pub use random::SeededEntropy;
+pub use pipe::Pipe;
