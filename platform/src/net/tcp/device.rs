@@ -4,11 +4,11 @@ use core::net::SocketAddr;
 use core::num::NonZeroUsize;
 
 use smoltcp::iface::{Config, Interface};
-use smoltcp::phy::{self, DeviceCapabilities, Medium, PacketMeta};
+use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant as SmoltcpInstant;
 
 use super::demux::FlowKey;
-use super::segment::{NO_LINK, Outgoing, PROTOCOL, seal};
+use super::segment::{NO_LINK, OPTION_MSS, OPTION_SCALE, Outgoing, PROTOCOL, seal};
 use super::sequence::Sequence;
 use crate::device::{Instant, OffloadSupport, Segmentation, SegmentationKind};
 use crate::net::{IpOutput, IpPacket};
@@ -17,6 +17,10 @@ use crate::net::{IpOutput, IpPacket};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wire {
     pub(super) key: FlowKey,
+    /// The path's MTU, as far as known.
+    pub(super) mtu: u16,
+    /// The largest segment that the peer takes, as its SYN says.
+    pub(super) peer_mss: u16,
     /// The highest sequence number sent, plus one: SND.NXT, also while smoltcp goes back to send again.
     pub(super) send_next: Sequence,
     /// The last acknowledgment number sent, once one was.
@@ -34,11 +38,23 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// The most data that a segment to this MTU can carry: what our SYN announces (RFC 6691).
+    fn local_mss(&self) -> u16 {
+        let headers = if self.key.local.is_ipv4() { 40 } else { 60 };
+        self.mtu.saturating_sub(headers)
+    }
+
+    /// The most data that one segment on the wire may carry.
+    fn segment_size(&self) -> u16 {
+        self.local_mss().min(self.peer_mss).max(MINIMUM_MSS)
+    }
+
     /// Corrects and notes a segment that is about to go out.
     fn pass(&mut self, segment: &mut Outgoing<'_>) {
         let mut window = usize::from(segment.window());
         if segment.is_syn() {
-            segment.set_scale(self.announced_scale);
+            segment.set_option_of_syn(OPTION_SCALE, &[self.announced_scale]);
+            segment.set_option_of_syn(OPTION_MSS, &self.local_mss().to_be_bytes());
         } else if self.scaling {
             window <<= self.socket_scale;
             let field = (window >> self.announced_scale).min(usize::from(u16::MAX)) as u16;
@@ -54,6 +70,11 @@ impl Wire {
             };
             self.acknowledged = Some(number);
         }
+        if segment.end() == segment.sequence() && segment.acknowledgment().is_some() {
+            // While smoltcp sends old data again it numbers its bare ACKs (and its RST) by that. The peer is past it and
+            // drops them, so that two ends that both repeat never hear each other. It is SND.NXT (RFC 9293 3.10.7.4).
+            segment.set_sequence(segment.sequence().max(self.send_next));
+        }
         let end = segment.end();
         let occupies = end != segment.sequence();
         if end > self.send_next {
@@ -64,6 +85,9 @@ impl Wire {
         }
     }
 }
+
+/// The least segment size that smoltcp believes of a peer.
+const MINIMUM_MSS: u16 = 48;
 
 /// The device. Made for one call of smoltcp.
 pub(super) struct FlowDevice<'a> {
@@ -85,8 +109,9 @@ enum Sink<'a> {
 
 impl<'a> FlowDevice<'a> {
     /// A device that sends at most `budget` packets to the network.
-    pub(super) fn network(out: &'a mut dyn IpOutput, wire: &'a mut Wire, mtu: u16, budget: usize) -> Self {
+    pub(super) fn network(out: &'a mut dyn IpOutput, wire: &'a mut Wire, budget: usize) -> Self {
         let support = out.offload();
+        let mtu = interface_mtu(wire, support);
         Self { input: None, sink: Sink::Network { out, wire }, mtu, support, budget }
     }
 
@@ -150,14 +175,27 @@ impl FlowDevice<'_> {
         match &mut self.sink {
             Sink::Network { out, wire } => Transmit {
                 target: Target::Network(&mut **out, wire),
-                segment_size: None,
                 support: self.support,
             },
             Sink::Stage(sequence) => {
-                Transmit { target: Target::Stage(sequence), segment_size: None, support: self.support }
+                Transmit { target: Target::Stage(sequence), support: self.support }
             }
         }
     }
+}
+
+/// The MTU that smoltcp computes with.
+///
+/// Where the device cuts large segments, smoltcp is told of the largest packet there is, and the size of the pieces is
+/// set here: smoltcp 0.14 drops IPv6 packets larger than its MTU even if they are to be cut (`dispatch_ip`), and a change
+/// of the path's MTU then acts on what is already in flight.
+fn interface_mtu(wire: &Wire, support: OffloadSupport) -> u16 {
+    if segments(support, wire.key.local.is_ipv4()) { u16::MAX } else { wire.mtu }
+}
+
+/// Whether the device cuts large segments of this version of IP.
+fn segments(support: OffloadSupport, version4: bool) -> bool {
+    support.transmit_checksum && if version4 { support.transmit_tcp4 } else { support.transmit_tcp6 }
 }
 
 /// What smoltcp may count on. The checksums of received segments are verified before the socket sees them, those of
@@ -219,7 +257,6 @@ impl phy::RxToken for Received<'_> {
 
 pub(super) struct Transmit<'a> {
     target: Target<'a>,
-    segment_size: Option<u16>,
     support: OffloadSupport,
 }
 
@@ -229,10 +266,6 @@ enum Target<'a> {
 }
 
 impl phy::TxToken for Transmit<'_> {
-    fn set_meta(&mut self, meta: PacketMeta) {
-        self.segment_size = meta.segmentation_offload_size.map(Into::into);
-    }
-
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         match self.target {
             Target::Stage(sequence) => {
@@ -251,7 +284,9 @@ impl phy::TxToken for Transmit<'_> {
                 let headers = header_length + segment.header_length();
                 let (source, destination) = (wire.key.local.ip(), wire.key.remote.ip());
                 seal(&mut frame, source, destination, header_length, self.support.transmit_checksum);
-                frame.offload.segmentation = self.segment_size.map(|segment_size| Segmentation {
+                let segment_size = wire.segment_size();
+                let large = length - headers > usize::from(segment_size);
+                frame.offload.segmentation = large.then(|| Segmentation {
                     kind: if source.is_ipv4() { SegmentationKind::Tcp4 } else { SegmentationKind::Tcp6 },
                     header_length: headers as u16,
                     segment_size,

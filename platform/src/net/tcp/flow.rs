@@ -112,7 +112,6 @@ pub(super) struct Flow {
     /// The peer's window, and the largest it has been, in bytes.
     peer_window: u32,
     peer_window_largest: u32,
-    mtu: u16,
     /// Bytes received since the receive buffer last grew.
     received: usize,
     /// The application filled the send buffer: it is to grow as soon as it is empty.
@@ -145,6 +144,8 @@ impl Flow {
     fn new(id: FlowId, key: FlowKey, first: Sequence, shared: &Shared, mtu: u16, now: Instant) -> Self {
         let wire = Wire {
             key,
+            mtu: mtu - mtu % MTU_STEP,
+            peer_mss: DEFAULT_MSS,
             send_next: first,
             acknowledged: None,
             window_end: Sequence(0),
@@ -164,7 +165,6 @@ impl Flow {
             peer: SynOptions { mss: DEFAULT_MSS, scale: None, sack: false },
             peer_window: 0,
             peer_window_largest: 0,
-            mtu: mtu - mtu % MTU_STEP,
             received: 0,
             wants_room: false,
             nodelay: true,
@@ -222,7 +222,7 @@ impl Flow {
         let listening = socket.tcp_mut().listen(flow.listen_endpoint());
         debug_assert!(listening.is_ok(), "a new socket listens on any port but 0");
         let mut device =
-            FlowDevice::network(context.out, &mut flow.wire, flow.mtu, 0).with_input(packet.frame.bytes());
+            FlowDevice::network(context.out, &mut flow.wire, 0).with_input(packet.frame.bytes());
         let mut seeded = interface(&mut device, seed_for(first), now);
         seeded.poll_ingress_single(smoltcp_time(now), &mut device, &mut socket.set);
         flow.phase = Phase::Active(socket);
@@ -244,6 +244,7 @@ impl Flow {
         let mut flow = Self::new(id, key, next - 1, context.shared, mtu, now);
         flow.backlog = Some(backlog);
         flow.peer = SynOptions { mss, scale: None, sack: false };
+        flow.wire.peer_mss = mss;
         flow.receive_user = segment.sequence;
         flow.receive_highest = segment.sequence;
         flow.set_peer_window(u32::from(segment.window));
@@ -261,6 +262,7 @@ impl Flow {
     /// Keeps what the peer's SYN says.
     fn note_peer(&mut self, segment: &Segment, packet: &IpPacket) {
         self.peer = segment.syn_options(packet);
+        self.wire.peer_mss = self.peer.mss;
         self.receive_user = segment.sequence + 1;
         self.receive_highest = self.receive_user;
         self.wire.scaling = self.peer.scale.is_some();
@@ -286,7 +288,7 @@ impl Flow {
         }
         // The SYN lies one round trip back, so that the socket's first measurement of it is right.
         let then = Instant::from_nanos(now.as_nanos().saturating_sub(self.round_trip.as_nanos() as u64));
-        let mut device = FlowDevice::stage(self.mtu, OffloadSupport::default());
+        let mut device = FlowDevice::stage(self.wire.mtu, OffloadSupport::default());
         let mut interface = interface(&mut device, seed_for(first), then);
 
         let syn = ControlSegment {
@@ -450,7 +452,7 @@ impl Flow {
         let Phase::Active(socket) = &mut self.phase else { return };
         let before = socket.tcp().recv_queue();
         let mut device =
-            FlowDevice::network(context.out, &mut self.wire, self.mtu, 0).with_input(packet.frame.bytes());
+            FlowDevice::network(context.out, &mut self.wire, 0).with_input(packet.frame.bytes());
         let interface = context.interfaces.get(&mut device, now);
         interface.poll_ingress_single(smoltcp_time(now), &mut device, &mut socket.set);
         self.received += socket.tcp().recv_queue().saturating_sub(before);
@@ -540,7 +542,7 @@ impl Flow {
         let update = self.grow_receive(context.shared, now);
         let mut more = false;
         if let Phase::Active(socket) = &mut self.phase {
-            let mut device = FlowDevice::network(context.out, &mut self.wire, self.mtu, budget);
+            let mut device = FlowDevice::network(context.out, &mut self.wire, budget);
             let interface = context.interfaces.get(&mut device, now);
             while device.budget() > 0 {
                 let left = device.budget();
@@ -566,10 +568,10 @@ impl Flow {
         let now = context.now;
         let key = self.wire.key;
         let mtu = context.out.path_mtu(key.remote.ip());
-        self.mtu = mtu - mtu % MTU_STEP;
+        self.wire.mtu = mtu - mtu % MTU_STEP;
         let first = self.wire.send_next;
         let mut socket = Socket::new(context.shared, self.sizes, self.nodelay);
-        let mut device = FlowDevice::stage(self.mtu, context.out.offload());
+        let mut device = FlowDevice::stage(self.wire.mtu, context.out.offload());
         let mut seeded = interface(&mut device, seed_for(first), now);
         let connected = socket.tcp_mut().connect(seeded.context(), endpoint(key.remote), endpoint(key.local));
         if connected.is_err() {
@@ -696,7 +698,7 @@ impl Flow {
             Phase::TimeWait { until } => Some(*until),
             Phase::Closed => None,
             Phase::Active(socket) => {
-                let mut device = FlowDevice::network(context.out, &mut self.wire, self.mtu, 0);
+                let mut device = FlowDevice::network(context.out, &mut self.wire, 0);
                 let interface = context.interfaces.get(&mut device, now);
                 let at = interface.poll_at(smoltcp_time(now), &socket.set).map(platform_time);
                 let fold = self.last_activity + FOLD_AFTER;
@@ -903,14 +905,14 @@ impl Flow {
     pub(super) fn lower_mtu(&mut self, mtu: u16) -> bool {
         let floor = if self.wire.key.local.is_ipv4() { MINIMUM_MTU_V4 } else { MINIMUM_MTU_V6 };
         let mtu = mtu.max(floor) / MTU_STEP * MTU_STEP;
-        let lower = mtu < self.mtu;
-        self.mtu = self.mtu.min(mtu);
+        let lower = mtu < self.wire.mtu;
+        self.wire.mtu = self.wire.mtu.min(mtu);
         lower
     }
 
     /// The MTU that segments are made for.
     pub(super) fn mtu(&self) -> u16 {
-        self.mtu
+        self.wire.mtu
     }
 
     /// Whether the flow can go from the table.

@@ -19,6 +19,10 @@ use crate::net::IpPacket;
 pub(super) const PROTOCOL: u8 = 6;
 /// Where the checksum lies in a TCP header.
 pub(super) const CHECKSUM_OFFSET: usize = 16;
+const OPTION_END: u8 = 0;
+const OPTION_NONE: u8 = 1;
+pub(super) const OPTION_MSS: u8 = 2;
+pub(super) const OPTION_SCALE: u8 = 3;
 const ACK_OFFSET: usize = 8;
 const WINDOW_OFFSET: usize = 14;
 /// Segment size of a peer that does not say (RFC 9293 3.7.1).
@@ -299,24 +303,25 @@ impl Outgoing<'_> {
         self.packet().window_len()
     }
 
+    pub(super) fn set_sequence(&mut self, number: Sequence) {
+        self.bytes[4..8].copy_from_slice(&number.0.to_be_bytes());
+    }
+
     pub(super) fn set_window(&mut self, window: u16) {
         self.bytes[WINDOW_OFFSET..WINDOW_OFFSET + 2].copy_from_slice(&window.to_be_bytes());
     }
 
-    /// Sets the shift of a SYN that offers window scaling.
-    pub(super) fn set_scale(&mut self, shift: u8) {
+    /// Sets the value of an option that smoltcp wrote; does nothing if it is not there.
+    pub(super) fn set_option_of_syn(&mut self, kind: u8, value: &[u8]) {
         let end = self.header_length();
         let mut at = smoltcp::wire::TCP_HEADER_LEN;
-        while at < end {
-            match self.bytes[at] {
-                0 => break,
-                1 => at += 1,
-                3 => {
-                    self.bytes[at + 2] = shift;
-                    break;
-                }
-                _ => at += usize::from(self.bytes[at + 1]).max(2),
+        while at + 1 < end && self.bytes[at] != OPTION_END {
+            let length = if self.bytes[at] == OPTION_NONE { 1 } else { usize::from(self.bytes[at + 1]).max(2) };
+            if self.bytes[at] == kind && length == value.len() + 2 {
+                self.bytes[at + 2..at + length].copy_from_slice(value);
+                return;
             }
+            at += length;
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Whole connections in simulation.
 
-use core::time::Duration;
+mod attacks;
+mod lifecycle;
+mod transfers;
+
+use std::io;
 
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
@@ -8,26 +12,35 @@ pub(super) use super::simulation::SeededEntropy;
 use super::simulation::{Link, Pair};
 use super::*;
 
-#[test]
-fn a_connection_is_made_and_carries_bytes() {
-    for version6 in [false, true] {
-        let pair = Pair::new(1, Link::default(), version6, TcpLimits::default());
-        let listener = pair.server.listen(80, 16).unwrap();
-        let server = pair.handle().spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 5];
-            stream.read_exact(&mut request).await.unwrap();
-            assert_eq!(&request, b"hello");
-            stream.write_all(b"world").await.unwrap();
-        });
-        let connect = pair.client.connect(&pair.server, 80);
-        pair.run(async move {
-            let mut stream = connect.await.unwrap();
-            stream.write_all(b"hello").await.unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
-            assert_eq!(answer, b"world");
-            server.await.unwrap();
-        });
+/// Bytes that differ at every offset and from flow to flow.
+fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    crate::device::Entropy::fill(&SeededEntropy::new(seed), &mut bytes);
+    bytes
+}
+
+fn pair(seed: u64, link: Link) -> Pair {
+    Pair::new(seed, link, seed % 2 == 1, TcpLimits::default())
+}
+
+/// A connection of the pair: the client's stream and the server's.
+async fn connected(connect: Connect, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let client = connect.await.expect("connects");
+    let (server, _) = listener.accept().await.expect("accepts");
+    (client, server)
+}
+
+/// Writes everything in pieces and closes.
+async fn send_all(mut stream: TcpStream, bytes: Vec<u8>) -> TcpStream {
+    for piece in bytes.chunks(10_000) {
+        stream.write_all(piece).await.expect("writes");
     }
+    stream.shutdown();
+    stream
+}
+
+async fn read_all(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await?;
+    Ok(bytes)
 }
