@@ -20,7 +20,7 @@ use smoltcp::wire::IpListenEndpoint;
 use super::demux::FlowKey;
 use super::device::{FlowDevice, Interfaces, Wire, endpoint, interface, platform_time, smoltcp_time};
 use super::limits::{
-    CHALLENGE_INTERVAL, FOLD_AFTER, GROWTH, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, LINGER, MINIMUM_MTU_V4,
+    CHALLENGE_INTERVAL, FOLD_AFTER, GROWTH, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, LINGER, LONGEST_LINGER, MINIMUM_MTU_V4,
     MINIMUM_MTU_V6, MTU_STEP, SMALL_BUFFER, TIME_WAIT, USER_TIMEOUT,
 };
 use super::listener::SharedBacklog;
@@ -127,6 +127,7 @@ pub(super) struct Flow {
     pub(super) backlog: Option<SharedBacklog>,
     /// Nobody holds the stream any more.
     pub(super) detached: bool,
+    detached_at: Instant,
     /// The engine has it in its list of those in TIME-WAIT.
     pub(super) remembered: bool,
     reset_received: bool,
@@ -175,6 +176,7 @@ impl Flow {
             deadline: None,
             backlog: None,
             detached: false,
+            detached_at: now,
             remembered: false,
             reset_received: false,
             aborted: false,
@@ -527,7 +529,7 @@ impl Flow {
             self.open(context);
         }
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.expire(context.shared);
+            self.expire(context.shared, now);
         }
         if matches!(self.phase, Phase::Folded) {
             if now < self.last_activity + KEEPALIVE_IDLE {
@@ -583,7 +585,7 @@ impl Flow {
     }
 
     /// The deadline has come.
-    fn expire(&mut self, shared: &Shared) {
+    fn expire(&mut self, shared: &Shared, now: Instant) {
         self.deadline = None;
         match self.state() {
             // A peer that began a handshake and does not finish it is forgotten in silence.
@@ -594,7 +596,13 @@ impl Flow {
                 self.phase = Phase::Closed;
             }
             State::Closed | State::TimeWait => {}
-            _ if self.detached => {
+            state if self.detached => {
+                let longest = self.detached_at + LONGEST_LINGER;
+                let extended = (self.last_activity + LINGER).min(longest);
+                if extended > now && state != State::FinWait2 {
+                    self.deadline = Some(extended);
+                    return;
+                }
                 shared.count(|counters| counters.timed_out += 1);
                 self.abort();
             }
@@ -882,6 +890,7 @@ impl Flow {
     pub(super) fn detach(&mut self, shared: &Rc<Shared>, now: Instant) {
         self.detached = true;
         self.leftover = Vec::new();
+        self.detached_at = now;
         self.deadline = Some(now + LINGER);
         if !self.is_established() || self.readable() {
             self.unfold(shared, now);

@@ -60,9 +60,12 @@ pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// translators forget a connection after a few minutes, and a server should not keep connections to the dead that long.
 pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
 
-/// How long a connection that nobody holds any more may take to deliver its last data and its FIN, and the peer to send
-/// its own.
+/// How long the peer of a connection that nobody holds any more may be silent while the last data and the FIN are
+/// delivered, and how long it may take to send its own FIN after that (Linux: `tcp_fin_timeout`).
 pub(super) const LINGER: Duration = Duration::from_secs(60);
+
+/// How long such a connection may last, with whatever progress: a full send buffer at 1 KB/s.
+pub(super) const LONGEST_LINGER: Duration = Duration::from_secs(300);
 
 /// TIME-WAIT: RFC 9293 has twice a maximum segment lifetime of two minutes; Linux has 60 s. Retransmissions end well
 /// within 30 s, and a new SYN beyond the old sequence numbers may end it at once (RFC 9293 3.6.1).
