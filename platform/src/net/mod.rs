@@ -37,6 +37,7 @@ mod path_mtu;
 mod ping;
 mod reassembly;
 mod stack;
+pub mod tcp;
 mod udp;
 
 pub use address::{Cidr, ParseCidrError};
@@ -51,3 +52,4 @@ pub use stack::Stack;
 pub use udp::{Datagram, Local, UdpSocket};
 
 pub(crate) use packet::{IpError, IpErrorKind, IpOutput, IpPacket};
+pub use tcp::{TcpCounters, TcpLimits, TcpListener, TcpStream};
