@@ -1,5 +1,6 @@
 //! The one seam to the outside. Above it nothing knows whether it runs in a process or in a virtual machine.
 
+pub(crate) mod guest;
 pub mod process;
 mod shutdown;
 mod simulated;

@@ -4,10 +4,10 @@ use core::fmt;
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::queue::{Nonsense, Queue, Segment};
+use super::queue::{Nonsense, Queue, Segment, Used};
 use super::transport::{Transport, TransportError};
 use super::{Attachment, feature};
-use crate::device::Clock;
+use crate::device::{Clock, Instant};
 
 const REQUESTS: u16 = 0;
 
@@ -79,7 +79,7 @@ impl VirtioEntropy {
     }
 
     /// Reads up to `length` bytes into the buffer, and returns how many.
-    fn read(&mut self, length: usize, deadline: crate::device::Instant) -> Result<usize, EntropyError> {
+    fn read(&mut self, length: usize, deadline: Instant) -> Result<usize, EntropyError> {
         if self.attachment.stopped {
             return Err(EntropyError::Broken);
         }
@@ -91,6 +91,10 @@ impl VirtioEntropy {
         self.attachment.kick(REQUESTS, &mut self.queue);
         loop {
             match self.queue.pop() {
+                Ok(Some(Used { written: 0, .. })) => {
+                    self.stop(&Nonsense::Content("answers with no bytes"));
+                    return Err(EntropyError::Broken);
+                }
                 Ok(Some(used)) => return Ok(used.written as usize),
                 Ok(None) if self.attachment.now() < deadline => core::hint::spin_loop(),
                 Ok(None) => {
@@ -120,4 +124,4 @@ impl Drop for VirtioEntropy {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -15,9 +15,9 @@ use super::queue::{Nonsense, Queue, Segment, Used};
 use super::transport::{Transport, TransportError};
 use super::{Attachment, Service, feature};
 use crate::device::{
-    Checksum, Clock, Frame, FramePool, Instant, Net, NetProperties, Offload, OffloadSupport, Segmentation,
-    SegmentationKind,
+    Checksum, Clock, Frame, FramePool, Instant, Net, NetProperties, Offload, OffloadSupport, SegmentationKind,
 };
+use crate::host::virtio_header;
 
 /// Features of the network device (5.1.3).
 mod net_feature {
@@ -492,8 +492,8 @@ impl Transmitter {
             frame = pool.copy_of(frame.bytes());
             frame.offload = offload;
         }
-        let header = write_offload(&frame.offload);
-        frame.prepend(self.header.length).copy_from_slice(&header[..self.header.length]);
+        let offload = frame.offload;
+        virtio_header::write(offload, frame.prepend(self.header.length));
         Some(frame)
     }
 
@@ -527,69 +527,27 @@ fn none_of(count: u16) -> Vec<Option<Frame>> {
     (0..count).map(|_| None).collect()
 }
 
-const NEEDS_CHECKSUM: u8 = 1;
-const DATA_VALID: u8 = 2;
-const SEGMENT_NONE: u8 = 0;
-const SEGMENT_TCP4: u8 = 1;
-const SEGMENT_TCP6: u8 = 4;
-/// The first segment has CWR set (RFC 3168); cutting it needs no more of us.
-const SEGMENT_ECN: u8 = 0x80;
-
 /// What a received header says of its frame (5.1.6.4). `None` if it says what cannot be.
-fn read_offload(header: &[u8; 10], frame: &[u8]) -> Option<Offload> {
-    let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-    let checksum = if header[0] & NEEDS_CHECKSUM != 0 {
-        let (start, offset) = (word(6), word(8));
+fn read_offload(header: &[u8], frame: &[u8]) -> Option<Offload> {
+    let mut offload = virtio_header::read(header)?;
+    let mut tcp_header = None;
+    if let Checksum::Partial { start, offset } = offload.checksum {
         if usize::from(start) + usize::from(offset) + 2 > frame.len() {
             return None;
         }
-        Checksum::Partial { start, offset }
-    } else if header[0] & DATA_VALID != 0 {
-        Checksum::Verified
-    } else {
-        Checksum::Complete
-    };
-    let kind = match header[1] & !SEGMENT_ECN {
-        SEGMENT_NONE => return Some(Offload { checksum, segmentation: None }),
-        SEGMENT_TCP4 => SegmentationKind::Tcp4,
-        SEGMENT_TCP6 => SegmentationKind::Tcp6,
-        _ => return None,
-    };
-    let segment_size = word(4);
-    // The header's own length field is a hint that need not be right (5.1.6.4.1): TCP knows.
-    let header_length = match checksum {
-        Checksum::Partial { start, .. } => {
+        tcp_header = Some(start);
+    }
+    if let Some(segmentation) = &mut offload.segmentation {
+        // The header's own length field is a hint that need not be right (5.1.6.4.1): TCP knows.
+        if let Some(start) = tcp_header {
             let data_offset = frame.get(usize::from(start) + 12)? >> 4;
-            start.checked_add(u16::from(data_offset) * 4)?
+            segmentation.header_length = start.checked_add(u16::from(data_offset) * 4)?;
         }
-        _ => word(2),
-    };
-    if segment_size == 0 || usize::from(header_length) > frame.len() {
-        return None;
+        if segmentation.segment_size == 0 || usize::from(segmentation.header_length) > frame.len() {
+            return None;
+        }
     }
-    Some(Offload { checksum, segmentation: Some(Segmentation { kind, header_length, segment_size }) })
-}
-
-/// The header of a frame to transmit (5.1.6.2).
-fn write_offload(offload: &Offload) -> [u8; 12] {
-    let mut header = [0; 12];
-    let mut word = |at: usize, value: u16| header[at..at + 2].copy_from_slice(&value.to_le_bytes());
-    if let Checksum::Partial { start, offset } = offload.checksum {
-        word(6, start);
-        word(8, offset);
-    }
-    if let Some(segmentation) = offload.segmentation {
-        word(2, segmentation.header_length);
-        word(4, segmentation.segment_size);
-        header[1] = match segmentation.kind {
-            SegmentationKind::Tcp4 => SEGMENT_TCP4,
-            SegmentationKind::Tcp6 => SEGMENT_TCP6,
-        };
-    }
-    if matches!(offload.checksum, Checksum::Partial { .. }) {
-        header[0] = NEEDS_CHECKSUM;
-    }
-    header
+    Some(offload)
 }
 
 /// Does what [`Checksum::Partial`] leaves to the device, for a device that does not. `None` if the field is outside.

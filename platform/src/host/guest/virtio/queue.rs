@@ -255,6 +255,11 @@ impl Queue {
         self.free
     }
 
+    /// The head that the next [`Queue::push`] will return, if it succeeds.
+    pub(crate) fn next_head(&self) -> u16 {
+        self.free_head
+    }
+
     /// Whether the device has no chain.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight == 0
