@@ -220,11 +220,13 @@ impl<'a> Function<'a> {
 
     /// Turns on MSI-X, all messages masked, if the function has it.
     pub(crate) fn enable_msix(&self) -> Option<MessageTable> {
-        let capability = self.capabilities().into_iter().find(|capability| capability.id == CAPABILITY_MSIX)?;
+        let capability =
+            self.capabilities().into_iter().find(|capability| capability.id == CAPABILITY_MSIX)?;
         let control = self.read(capability.offset);
         let entries = (control >> 16 & 0x7ff) as u16 + 1;
         let location = self.read(capability.offset.checked_add(4)?);
-        let table = self.map((location & 7) as u8, location & !7, usize::from(entries) * MessageTable::ENTRY)?;
+        let table =
+            self.map((location & 7) as u8, location & !7, usize::from(entries) * MessageTable::ENTRY)?;
         let table = MessageTable { registers: table, entries };
         for entry in 0..entries {
             table.mask(entry);

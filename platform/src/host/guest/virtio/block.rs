@@ -93,7 +93,9 @@ impl VirtioBlock {
         use block_feature::{BLOCK_SIZE, FLUSH, READ_ONLY};
         let wanted = READ_ONLY | BLOCK_SIZE | FLUSH | feature::ANY_LAYOUT | feature::EVENT_IDX;
         let mut attachment = Attachment::new(transport, Rc::clone(clock), wanted)?;
-        let sector_size = match attachment.has(BLOCK_SIZE).then(|| attachment.config(CONFIG_BLOCK_SIZE, 4) as u32)
+        let sector_size = match attachment
+            .has(BLOCK_SIZE)
+            .then(|| attachment.config(CONFIG_BLOCK_SIZE, 4) as u32)
         {
             Some(size) if size.is_power_of_two() && (SECTOR as u32..=LARGEST_SECTOR).contains(&size) => size,
             _ => SECTOR as u32,

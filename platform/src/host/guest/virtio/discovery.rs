@@ -69,7 +69,8 @@ impl MmioWindow {
     /// What is wrong with it.
     pub(crate) fn parse(value: &str) -> Result<Self, MmioWindowError> {
         let error = |part, text: &str| MmioWindowError { part, text: text.into() };
-        let (length, rest) = value.split_once('@').ok_or_else(|| error("@ between size and address", value))?;
+        let (length, rest) =
+            value.split_once('@').ok_or_else(|| error("@ between size and address", value))?;
         let (address, rest) = rest.split_once(':').ok_or_else(|| error(": before the interrupt", value))?;
         let line = rest.split(':').next().unwrap_or(rest);
         let length = size(length)
@@ -79,9 +80,8 @@ impl MmioWindow {
         let address = number(address)
             .filter(|address| address.is_multiple_of(4) && address.checked_add(length as u64).is_some())
             .ok_or_else(|| error("address", address))?;
-        let line = number(line)
-            .and_then(|line| u32::try_from(line).ok())
-            .ok_or_else(|| error("interrupt", line))?;
+        let line =
+            number(line).and_then(|line| u32::try_from(line).ok()).ok_or_else(|| error("interrupt", line))?;
         Ok(Self { address, length, line })
     }
 }
@@ -225,6 +225,10 @@ fn probe_microvm(hardware: &dyn Hardware, found: &mut Vec<Box<dyn Transport>>) {
 fn open_pci(hardware: &Rc<dyn Hardware>, found: &mut Vec<Box<dyn Transport>>) {
     for function in pci::enumerate(&**hardware) {
         let Some(device_type) = virtio_pci::device_type(&function) else { continue };
+        if device_type.queues() == 0 {
+            log::info!("virtio-pci {}: {device_type}, not used", function.address);
+            continue;
+        }
         match virtio_pci::open(hardware, &function, device_type) {
             Ok(transport) => found.push(transport),
             Err(error) => log::error!("virtio-pci {}: {error}", function.address),

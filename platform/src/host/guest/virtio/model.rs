@@ -95,7 +95,13 @@ impl Hardware for FakeHardware {
             0xcf8 => self.selected.set(value),
             0xcfc => {
                 let (address, offset) = self.selected();
-                self.set_config(address, offset, value);
+                // The status in the upper half keeps its bits unless ones are written to them.
+                let status = if offset == 4 { self.read_port(port, Width::Double) & 0xffff_0000 } else { 0 };
+                self.set_config(
+                    address,
+                    offset,
+                    status & !value | value & if offset == 4 { 0xffff } else { u32::MAX },
+                );
             }
             _ => self.set_port(port, value),
         }

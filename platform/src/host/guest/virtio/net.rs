@@ -367,9 +367,8 @@ impl Receiver {
     /// virtio header.
     fn take_buffer(&mut self, used: Used, pool: &FramePool) -> Result<Option<Frame>, Nonsense> {
         self.posted -= 1;
-        let mut frame = self.frames[usize::from(used.head)]
-            .take()
-            .ok_or(Nonsense::UnknownChain(u32::from(used.head)))?;
+        let mut frame =
+            self.frames[usize::from(used.head)].take().ok_or(Nonsense::UnknownChain(u32::from(used.head)))?;
         let start = self.start();
         frame.set_range(start, start + used.written as usize);
         if let Some(mut assembly) = self.assembly.take() {
@@ -405,7 +404,8 @@ impl Receiver {
         let mut header = [0; 10];
         header.copy_from_slice(&frame.bytes()[..10]);
         frame.trim_front(self.header.length);
-        frame.offload = if self.checksums { read_offload(&header, frame.bytes())? } else { Offload::default() };
+        frame.offload =
+            if self.checksums { read_offload(&header, frame.bytes())? } else { Offload::default() };
         (!frame.is_empty()).then_some(frame)
     }
 
@@ -575,9 +575,9 @@ fn complete_checksum(frame: &mut [u8], start: u16, offset: u16) -> Option<()> {
 
 /// A locally administered address for a device without one, the same at each start in the same place (FNV-1a of it).
 fn local_mac(location: &str) -> [u8; 6] {
-    let hash = location
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = location.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let bytes = hash.to_be_bytes();
     [bytes[0] & 0xfc | 0x02, bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]
 }

@@ -103,10 +103,7 @@ fn nonsense_is_told_and_harms_nothing() {
         popped(|pair, chain| pair.device.give(u32::from(chain.head), 17)),
         Nonsense::WrittenTooMuch { written: 17, lent: 16 }
     );
-    assert_eq!(
-        popped(|pair, _| pair.device.set_used(7)),
-        Nonsense::IndexJumped { used: 7, expected: 65535 }
-    );
+    assert_eq!(popped(|pair, _| pair.device.set_used(7)), Nonsense::IndexJumped { used: 7, expected: 65535 });
     assert_eq!(
         popped(|pair, chain| {
             pair.device.give(u32::from(chain.head), 0);
@@ -155,11 +152,17 @@ fn a_late_notification_comes_after_three_quarters() {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Push { readable: usize, writable: usize },
+    Push {
+        readable: usize,
+        writable: usize,
+    },
     Publish,
     Take,
     /// Gives back one of the chains taken, in any order.
-    Give { which: prop::sample::Index, written: u32 },
+    Give {
+        which: prop::sample::Index,
+        written: u32,
+    },
     Pop,
     /// The driver goes to sleep, unless there is something.
     DriverSleeps,

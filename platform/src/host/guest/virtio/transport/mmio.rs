@@ -207,7 +207,8 @@ mod tests {
         };
         assert_eq!(format!("{device:?}"), "virtio-mmio 0xfeb02e00 (block device)");
         words[1] = 3;
-        let error = MmioTransport::probe(registers(&mut words), 0xfeb0_2e00).err().map(|error| error.to_string());
+        let error =
+            MmioTransport::probe(registers(&mut words), 0xfeb0_2e00).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("virtio-mmio version 3 at 0xfeb02e00 (1 and 2 are known)"));
     }
 

@@ -33,6 +33,17 @@ pub(crate) enum DeviceType {
     Other(u32),
 }
 
+impl DeviceType {
+    /// How many queues our driver uses, 0 where there is no driver.
+    pub(crate) fn queues(self) -> u16 {
+        match self {
+            Self::Net => 2,
+            Self::Block | Self::Entropy => 1,
+            Self::Other(_) => 0,
+        }
+    }
+}
+
 impl From<u32> for DeviceType {
     fn from(number: u32) -> Self {
         match number {
@@ -75,7 +86,10 @@ impl fmt::Display for TransportError {
         match self {
             Self::ResetTimedOut => write!(f, "the device did not reset within {RESET_TIME:?}"),
             Self::FeaturesRefused(offered) => {
-                write!(f, "the device offers the features {offered:#x} and insists on some that are not supported")
+                write!(
+                    f,
+                    "the device offers the features {offered:#x} and insists on some that are not supported"
+                )
             }
             Self::NoQueue(index) => write!(f, "the device has no queue {index}"),
             Self::NoMessage(index) => write!(f, "the device refuses an MSI-X message for queue {index}"),
@@ -266,7 +280,10 @@ impl Registers {
     }
 
     fn pointer<T>(self, offset: usize) -> *mut T {
-        assert!(offset <= self.length && size_of::<T>() <= self.length - offset, "register {offset:#x} past the end");
+        assert!(
+            offset <= self.length && size_of::<T>() <= self.length - offset,
+            "register {offset:#x} past the end"
+        );
         // SAFETY: the offset is within the range.
         let pointer = unsafe { self.base.add(offset) }.cast::<T>();
         assert!(pointer.is_aligned(), "register {offset:#x} not aligned");

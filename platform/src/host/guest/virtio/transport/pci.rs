@@ -86,10 +86,16 @@ pub(crate) fn open(
     device_type: DeviceType,
 ) -> Result<Box<dyn Transport>, TransportError> {
     let structures = Structures::find(function)?;
-    let interrupts = Interrupts::enable(&**hardware, function)?;
+    let interrupts = Interrupts::enable(&**hardware, function, device_type.queues())?;
     let location = format!("virtio-pci {} ({})", function.address, interrupts.kind());
     if let Some(structures) = structures {
-        return Ok(Box::new(PciTransport { structures, interrupts, device_type, location, notify: Vec::new() }));
+        return Ok(Box::new(PciTransport {
+            structures,
+            interrupts,
+            device_type,
+            location,
+            notify: Vec::new(),
+        }));
     }
     match function.base_address(0) {
         Some(BaseAddress::Ports(base)) => Ok(Box::new(LegacyPciTransport {
@@ -99,7 +105,9 @@ pub(crate) fn open(
             device_type,
             location,
         })),
-        _ => Err(TransportError::Layout("it has neither virtio capabilities nor legacy ports assigned".into())),
+        _ => {
+            Err(TransportError::Layout("it has neither virtio capabilities nor legacy ports assigned".into()))
+        }
     }
 }
 
@@ -112,14 +120,11 @@ enum Interrupts {
 }
 
 impl Interrupts {
-    /// More queues than this have none of our devices.
-    const MAX_MESSAGES: u16 = 3;
-
-    fn enable(hardware: &dyn Hardware, function: &Function<'_>) -> Result<Self, TransportError> {
+    fn enable(hardware: &dyn Hardware, function: &Function<'_>, queues: u16) -> Result<Self, TransportError> {
         function.enable(false);
         if let Some(table) = function.enable_msix() {
             let mut set = 0;
-            while set < table.entries().min(Self::MAX_MESSAGES) {
+            while set < table.entries().min(queues) {
                 let Some(message) = hardware.allocate_message() else { break };
                 table.set(set, message);
                 set += 1;
