@@ -20,6 +20,7 @@ pub mod entropy;
 pub mod interrupt;
 pub mod mmio;
 mod panic;
+pub(crate) mod pci;
 pub mod port;
 pub mod power;
 mod power_button;
@@ -27,6 +28,7 @@ pub mod processor;
 #[cfg(feature = "provoke")]
 pub mod provoke;
 pub mod serial;
+pub mod virtio;
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
