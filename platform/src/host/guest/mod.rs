@@ -19,7 +19,6 @@ pub mod clock;
 pub mod entropy;
 pub mod interrupt;
 pub mod mmio;
-mod panic;
 pub(crate) mod pci;
 pub mod port;
 pub mod power;
@@ -37,7 +36,12 @@ use std::rc::Rc;
 use super::{Host, Shutdown};
 use crate::device::Instant;
 
-pub use panic::install_hook as install_panic_hook;
+impl super::panic::EmergencyOutput for serial::Serial {}
+
+/// Has every panic print its message and the raw return addresses that `tests/symbolise.sh` names offline.
+pub fn install_panic_hook() {
+    super::panic::install_hook::<serial::Serial>();
+}
 
 /// The part of a driver that the idle point knows.
 pub trait EventSource {
