@@ -6,7 +6,8 @@ use core::time::Duration;
 use super::interrupt::{self, Line, Trigger};
 use super::port::{inw, outb, outw};
 use super::processor::time_stamp;
-use super::{EventSource, acpi, mmio, now};
+use super::virtio::Service;
+use super::{acpi, mmio, now};
 use crate::device::Instant;
 use crate::host::Shutdown;
 
@@ -60,8 +61,8 @@ impl PowerButton {
     }
 }
 
-impl EventSource for PowerButton {
-    fn deliver(&self) -> bool {
+impl Service for PowerButton {
+    fn service(&self, _interrupted: bool) -> bool {
         let (count, now) = (self.line.count(), now());
         if count == self.seen.get() && now.since(self.looked.get()) < BUSY_INTERVAL {
             return false;
