@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::clock::GuestClock;
 use super::entropy::{self, GuestEntropy};
 use super::serial::Serial;
-use super::virtio::hardware::{Hardware, Message, Trigger, Width};
+use super::virtio::hardware::{Hardware, InterruptCount, Message, Trigger, Width};
 use super::virtio::transport::Registers;
 use super::virtio::{self, VirtioEntropy};
 use super::{Guest, interrupt, mmio, port};
@@ -28,8 +28,8 @@ pub fn machine() -> Machine {
     let clock: Rc<dyn Clock> = Rc::new(GuestClock);
     let hardware: Rc<dyn Hardware> = Rc::new(ThisMachine);
     let found = virtio::discover(&hardware, boot::virtio_mmio_devices(), &clock, &FramePool::default());
-    for service in found.services() {
-        host.register(service);
+    for source in found.events() {
+        host.register(source);
     }
     if let Some(source) = found.entropy {
         add_entropy(source);
@@ -81,14 +81,13 @@ impl Hardware for ThisMachine {
         unsafe { Registers::new(mmio::map(physical, length), length) }
     }
 
-    fn enable_interrupt(&self, line: u32, trigger: Trigger) {
+    fn enable_interrupt(&self, line: u32, trigger: Trigger) -> Result<InterruptCount, String> {
         let trigger = match trigger {
             Trigger::Edge => interrupt::Trigger::Edge,
             Trigger::Level => interrupt::Trigger::Level,
         };
-        if let Err(error) = interrupt::enable_gsi(line, trigger) {
-            log::error!("{error}: its devices are served only while something else keeps the image awake");
-        }
+        let line = interrupt::enable_gsi(line, trigger).map_err(|error| error.to_string())?;
+        Ok(Box::new(move || line.count()))
     }
 
     fn allocate_message(&self) -> Option<Message> {

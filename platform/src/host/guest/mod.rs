@@ -1,7 +1,7 @@
 //! The image as the kernel of a virtual machine: its devices, its clock, its sleep and its end.
 //!
-//! [`machine`] finds the devices and puts them together. Their part at the idle point is `virtio::Service`; the power
-//! button has one, too.
+//! [`machine`] finds the devices and puts them together. Each driver, and the power
+//! button, has an [`EventSource`] that [`Host::wait`] asks.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -27,7 +27,7 @@ pub mod interrupt;
 mod machine;
 pub mod mmio;
 mod panic;
-mod pci;
+pub(crate) mod pci;
 pub mod port;
 pub mod power;
 mod power_button;
@@ -35,7 +35,7 @@ pub mod processor;
 #[cfg(feature = "provoke")]
 pub mod provoke;
 pub mod serial;
-mod virtio;
+pub mod virtio;
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
@@ -43,10 +43,22 @@ use std::rc::Rc;
 
 use super::{Host, Shutdown};
 use crate::device::Instant;
-use virtio::Service;
 
 pub use machine::machine;
 pub use panic::install_hook as install_panic_hook;
+
+/// The part of a driver that the idle point knows.
+pub trait EventSource {
+    /// Looks at the device without waiting, and wakes the wakers of whatever may make progress. Quietens a
+    /// level-triggered interrupt. Returns whether there was anything.
+    fn deliver(&self) -> bool;
+
+    /// Asks the device for an interrupt at the next event, then looks once more: returns whether something came in
+    /// between, so that sleeping would miss it.
+    fn arm(&self) -> bool {
+        false
+    }
+}
 
 /// A level-triggered line that comes this often, without any device having had an event in between,
 const STUCK_COUNT: u32 = 1000;
@@ -58,7 +70,7 @@ const STUCK_POLL: Duration = Duration::from_millis(10);
 
 /// The host of an image in a virtual machine.
 pub struct Guest {
-    services: RefCell<Vec<Rc<dyn Service>>>,
+    sources: RefCell<Vec<Rc<dyn EventSource>>>,
     /// Since when there have been how many level-triggered interrupts and no event.
     quiet: Cell<(Instant, u32)>,
     stuck: Cell<bool>,
@@ -75,7 +87,7 @@ impl Guest {
         // SAFETY: This is a guest.
         unsafe { interrupt::initialise() };
         let guest = Rc::new(Self {
-            services: RefCell::default(),
+            sources: RefCell::default(),
             quiet: Cell::new((Instant::START, 0)),
             stuck: Cell::new(false),
         });
@@ -85,9 +97,9 @@ impl Guest {
         guest
     }
 
-    /// Has `service` asked at every [`Host::wait`].
-    pub(crate) fn register(&self, service: Rc<dyn Service>) {
-        self.services.borrow_mut().push(service);
+    /// Has `source` asked at every [`Host::wait`].
+    pub fn register(&self, source: Rc<dyn EventSource>) {
+        self.sources.borrow_mut().push(source);
     }
 
     /// For the log: `guest` and the hypervisor's own name.
@@ -99,9 +111,14 @@ impl Guest {
         }
     }
 
-    fn deliver(&self, interrupted: bool) -> bool {
-        // Every one is asked, whatever the one before it said.
-        self.services.borrow().iter().fold(false, |any, service| service.service(interrupted) | any)
+    // Every source is asked, whatever the one before it said.
+
+    fn deliver(&self) -> bool {
+        self.sources.borrow().iter().fold(false, |any, source| source.deliver() | any)
+    }
+
+    fn arm(&self) -> bool {
+        self.sources.borrow().iter().fold(false, |any, source| source.arm() | any)
     }
 
     /// Sleeps once and serves the devices after. Returns whether one had an event.
@@ -113,7 +130,7 @@ impl Guest {
             until
         };
         let taken = interrupt::halt(until);
-        let any = self.deliver(taken.is_device());
+        let any = self.deliver();
         if any {
             self.quiet.set((now(), 0));
         } else if taken.is_level() {
@@ -144,12 +161,15 @@ fn now() -> Instant {
 
 impl Host for Guest {
     fn wait(&self, until: Option<Instant>) {
-        if self.deliver(false) {
+        if self.deliver() {
             return;
         }
-        // Interrupts are off up to the sleep: what comes in between stays pending and ends it at once. Drivers have
-        // asked their device for one before they said "pending".
+        // Interrupts are off up to the sleep: what comes in between stays pending and ends it at once.
         while until.is_none_or(|until| now() < until) {
+            if self.arm() {
+                self.deliver();
+                return;
+            }
             if self.sleep(until) {
                 return;
             }

@@ -6,8 +6,7 @@ use core::time::Duration;
 use super::interrupt::{self, Line, Trigger};
 use super::port::{inw, outb, outw};
 use super::processor::time_stamp;
-use super::virtio::Service;
-use super::{acpi, mmio, now};
+use super::{EventSource, acpi, mmio, now};
 use crate::device::Instant;
 use crate::host::Shutdown;
 
@@ -61,8 +60,8 @@ impl PowerButton {
     }
 }
 
-impl Service for PowerButton {
-    fn service(&self, _interrupted: bool) -> bool {
+impl EventSource for PowerButton {
+    fn deliver(&self) -> bool {
         let (count, now) = (self.line.count(), now());
         if count == self.seen.get() && now.since(self.looked.get()) < BUSY_INTERVAL {
             return false;

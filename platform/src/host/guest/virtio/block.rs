@@ -11,11 +11,12 @@ use std::rc::Rc;
 
 use super::queue::{Nonsense, Queue, Segment};
 use super::transport::{Transport, TransportError};
-use super::{Attachment, Service, feature};
+use super::{Attachment, feature};
 use crate::device::{
     Block, BlockError, BlockProperties, Clock, Completion, Instant, Operation, Request, RequestId,
     validate_block_request,
 };
+use crate::host::guest::EventSource;
 
 /// Features of the block device (5.2.3).
 mod block_feature {
@@ -139,8 +140,8 @@ impl VirtioBlock {
     }
 
     /// The device's part at the idle point.
-    pub(crate) fn service(&self) -> Rc<dyn Service> {
-        Rc::clone(&self.state) as Rc<dyn Service>
+    pub(crate) fn events(&self) -> Rc<dyn EventSource> {
+        Rc::clone(&self.state) as Rc<dyn EventSource>
     }
 }
 
@@ -189,14 +190,12 @@ impl Block for VirtioBlock {
 
     fn poll_complete(&mut self, context: &mut Context<'_>) -> Poll<Completion> {
         let state = &mut *self.state.borrow_mut();
-        state.waker = None;
-        loop {
-            if let Some(completion) = state.take_completion() {
-                return Poll::Ready(completion);
-            }
-            state.waker = Some(context.waker().clone());
-            if state.attachment.stopped || state.queue.is_idle() || !state.queue.enable_notifications() {
-                return Poll::Pending;
+        state.queue.disable_notifications();
+        match state.take_completion() {
+            Some(completion) => Poll::Ready(completion),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
             }
         }
     }
@@ -314,18 +313,21 @@ impl Drop for State {
     }
 }
 
-impl Service for RefCell<State> {
-    fn service(&self, interrupted: bool) -> bool {
+impl EventSource for RefCell<State> {
+    fn deliver(&self) -> bool {
         let mut state = self.borrow_mut();
         let State { attachment, queue, done, waker, .. } = &mut *state;
-        if interrupted && !attachment.stopped {
-            attachment.transport.acknowledge();
-        }
+        attachment.transport.acknowledge();
         let waker = waker.take_if(|_| !done.is_empty() || (!attachment.stopped && queue.has_used()));
         drop(state);
         let woken = waker.is_some();
         waker.into_iter().for_each(Waker::wake);
         woken
+    }
+
+    fn arm(&self) -> bool {
+        let State { attachment, queue, waker, .. } = &mut *self.borrow_mut();
+        waker.is_some() && !attachment.stopped && queue.enable_notifications()
     }
 }
 

@@ -14,11 +14,11 @@ use core::fmt;
 use std::rc::Rc;
 
 use super::hardware::{Hardware, Trigger};
-use super::transport::mmio::{MmioTransport, Probed};
-use super::transport::{DeviceType, Transport, TransportError, pci as virtio_pci};
-use super::{Service, VirtioBlock, VirtioEntropy, VirtioNet};
+use super::transport::mmio::{Found, Probed};
+use super::transport::{DeviceType, Line, Transport, TransportError, pci as virtio_pci};
+use super::{VirtioBlock, VirtioEntropy, VirtioNet};
 use crate::device::{Clock, FramePool};
-use crate::host::guest::pci;
+use crate::host::guest::{EventSource, pci};
 
 /// Where microvm has its transports (QEMU, `include/hw/i386/microvm.h`: `VIRTIO_MMIO_BASE`).
 const MICROVM_BASE: u64 = 0xfeb0_0000;
@@ -41,9 +41,9 @@ pub(crate) struct Devices {
 
 impl Devices {
     /// Every device's part at the idle point.
-    pub(crate) fn services(&self) -> Vec<Rc<dyn Service>> {
-        let nets = self.nets.iter().map(VirtioNet::service);
-        nets.chain(self.blocks.iter().map(VirtioBlock::service)).collect()
+    pub(crate) fn events(&self) -> Vec<Rc<dyn EventSource>> {
+        let nets = self.nets.iter().map(VirtioNet::events);
+        nets.chain(self.blocks.iter().map(VirtioBlock::events)).collect()
     }
 }
 
@@ -166,7 +166,14 @@ fn transports<'a>(
     for word in words {
         announced = true;
         match MmioWindow::parse(word) {
-            Ok(window) => found.extend(open_mmio(&**hardware, window)),
+            Ok(window) => {
+                let registers = hardware.map(window.address, window.length);
+                let probed = Found::probe(registers, window.address);
+                if matches!(probed, Ok(Probed::Nothing)) {
+                    log::error!("virtio_mmio.device=: there is nothing at {:#x}", window.address);
+                }
+                found.extend(open_mmio(&**hardware, probed, window.line));
+            }
             Err(error) => log::error!("{error}"),
         }
     }
@@ -179,22 +186,23 @@ fn transports<'a>(
     found
 }
 
-fn open_mmio(hardware: &dyn Hardware, window: MmioWindow) -> Option<Box<dyn Transport>> {
-    match MmioTransport::probe(hardware.map(window.address, window.length), window.address) {
-        Ok(Probed::Device(device)) => {
-            hardware.enable_interrupt(window.line, Trigger::Edge);
-            Some(Box::new(device))
-        }
-        Ok(Probed::Empty) => None,
-        Ok(Probed::Nothing) => {
-            log::error!("virtio-mmio {:#x}: the command line names it, but nothing is there", window.address);
-            None
-        }
-        Err(error) => {
-            log::error!("virtio-mmio {:#x}: {error}", window.address);
-            None
-        }
-    }
+fn open_mmio(
+    hardware: &dyn Hardware,
+    found: Result<Probed, TransportError>,
+    line: u32,
+) -> Option<Box<dyn Transport>> {
+    let opened = match found {
+        Ok(Probed::Device(found)) => match hardware.enable_interrupt(line, Trigger::Edge) {
+            Ok(count) => return Some(Box::new(found.open(Line::new(count)))),
+            Err(why) => Err(TransportError::NoInterrupt(format!("{found:?}: {why}"))),
+        },
+        Ok(Probed::Empty | Probed::Nothing) => Ok(None),
+        Err(error) => Err(error),
+    };
+    opened.unwrap_or_else(|error| {
+        log::error!("{error}");
+        None
+    })
 }
 
 fn probe_microvm(hardware: &dyn Hardware, found: &mut Vec<Box<dyn Transport>>) {
@@ -202,7 +210,7 @@ fn probe_microvm(hardware: &dyn Hardware, found: &mut Vec<Box<dyn Transport>>) {
     let probe = |slot: u32| {
         let offset = u64::from(slot) * MICROVM_STRIDE;
         let part = registers.part(offset as usize, MICROVM_STRIDE as usize);
-        MmioTransport::probe(part, MICROVM_BASE + offset)
+        Found::probe(part, MICROVM_BASE + offset)
     };
     let exists = |slot| !matches!(probe(slot), Ok(Probed::Nothing));
     let (slots, first_line) = if exists(MICROVM_SLOTS - 1) {
@@ -210,16 +218,8 @@ fn probe_microvm(hardware: &dyn Hardware, found: &mut Vec<Box<dyn Transport>>) {
     } else {
         (MICROVM_SLOTS_SMALL, MICROVM_LINE_SMALL)
     };
-    for slot in (0..slots).rev() {
-        match probe(slot) {
-            Ok(Probed::Device(device)) => {
-                hardware.enable_interrupt(first_line + slot, Trigger::Edge);
-                found.push(Box::new(device));
-            }
-            Ok(Probed::Empty | Probed::Nothing) => {}
-            Err(error) => log::error!("{error}"),
-        }
-    }
+    let devices = (0..slots).rev().filter_map(|slot| open_mmio(hardware, probe(slot), first_line + slot));
+    found.extend(devices);
 }
 
 fn open_pci(hardware: &Rc<dyn Hardware>, found: &mut Vec<Box<dyn Transport>>) {

@@ -29,13 +29,19 @@ pub(crate) struct Message {
     pub data: u32,
 }
 
+/// Tells how many interrupts there have been from a source, wrapping.
+pub(crate) type InterruptCount = Box<dyn Fn() -> u32>;
+
 /// The machine, as far as drivers go.
 pub(crate) trait Hardware {
     /// Maps device registers, uncached, for ever. Mapping a page again is harmless.
     fn map(&self, physical: u64, length: usize) -> Registers;
 
-    /// Has the interrupts of a line (a "global system interrupt") delivered.
-    fn enable_interrupt(&self, line: u32, trigger: Trigger);
+    /// Has the interrupts of a line (a "global system interrupt") end the sleep of the idle point.
+    ///
+    /// # Errors
+    /// Why that cannot be, for the log.
+    fn enable_interrupt(&self, line: u32, trigger: Trigger) -> Result<InterruptCount, String>;
 
     /// A message to give to a device; `None` when there are no more.
     fn allocate_message(&self) -> Option<Message>;

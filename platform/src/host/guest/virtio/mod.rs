@@ -11,9 +11,11 @@
 //!
 //! Guest memory is mapped one to one and the heap is contiguous, so a buffer's address is what the device is told.
 //!
-//! Interrupts carry no information but that there was one. The host's idle point calls [`Service::service`] on each
-//! device, which looks at its queues and wakes whoever waits for them. Before a driver returns `Pending` it has asked
-//! its device for an interrupt and has looked once more: no wake-up is lost in between.
+//! Interrupts carry no information but that there was one. Each driver has an [`EventSource`] for the host's idle point:
+//! it looks at the queues and wakes whoever waits for them. Only when the image is about to sleep does it ask the devices
+//! for interrupts, and then looks once more, so that no wake-up is lost in between.
+//!
+//! [`EventSource`]: super::EventSource
 
 mod block;
 mod discovery;
@@ -43,13 +45,6 @@ mod feature {
     pub(super) const ANY_LAYOUT: u64 = 1 << 27;
     pub(super) const EVENT_IDX: u64 = 1 << 29;
     pub(super) const VERSION_1: u64 = 1 << 32;
-}
-
-/// A device's part in [`Host::wait`](crate::host::Host::wait).
-pub(crate) trait Service {
-    /// Wakes whoever can make progress with the device, and returns whether there was somebody. `interrupted`: there
-    /// have been interrupts since the last call, one of which may be the device's.
-    fn service(&self, interrupted: bool) -> bool;
 }
 
 /// A device that was brought up, and how to bring it down.

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
 
 use super::feature;
-use super::hardware::{Hardware, Message, Trigger, Width};
+use super::hardware::{Hardware, InterruptCount, Message, Trigger, Width};
 use super::queue::Addresses;
 use super::transport::{DeviceType, Registers, Transport, TransportError, status};
 use crate::device::{Clock, Instant, WallTime};
@@ -66,8 +66,12 @@ impl Hardware for FakeHardware {
         unsafe { Registers::new(core::ptr::with_exposed_provenance_mut(address + offset), length) }
     }
 
-    fn enable_interrupt(&self, line: u32, trigger: Trigger) {
+    fn enable_interrupt(&self, line: u32, trigger: Trigger) -> Result<InterruptCount, String> {
+        if line > 47 {
+            return Err(format!("there is no line {line}"));
+        }
         self.lines.borrow_mut().push((line, trigger));
+        Ok(Box::new(|| 0))
     }
 
     fn allocate_message(&self) -> Option<Message> {

@@ -13,10 +13,11 @@ use std::rc::Rc;
 
 use super::queue::{Nonsense, Queue, Segment, Used};
 use super::transport::{Transport, TransportError};
-use super::{Attachment, Service, feature};
+use super::{Attachment, feature};
 use crate::device::{
     Checksum, Clock, Frame, FramePool, Instant, Net, NetProperties, Offload, OffloadSupport, SegmentationKind,
 };
+use crate::host::guest::EventSource;
 use crate::host::virtio_header;
 
 /// Features of the network device (5.1.3).
@@ -188,8 +189,8 @@ impl VirtioNet {
     }
 
     /// The device's part at the idle point.
-    pub(crate) fn service(&self) -> Rc<dyn Service> {
-        Rc::clone(&self.state) as Rc<dyn Service>
+    pub(crate) fn events(&self) -> Rc<dyn EventSource> {
+        Rc::clone(&self.state) as Rc<dyn EventSource>
     }
 
     fn read_link(&self) -> bool {
@@ -225,58 +226,45 @@ impl Net for VirtioNet {
         receive.waker = None;
         receive.queue.disable_notifications();
         let before = frames.len();
-        loop {
-            let taken = receive.take(frames, limit, &self.pool);
-            receive.refill(&self.pool);
-            attachment.kick(RECEIVE, &mut receive.queue);
-            match taken {
-                Err(nonsense) => {
-                    if !attachment.stop(&nonsense) {
-                        receive.leak();
-                    }
-                    return Poll::Pending;
-                }
-                Ok(_) if frames.len() > before => return Poll::Ready(frames.len() - before),
-                Ok(0) => {
-                    receive.waker = Some(context.waker().clone());
-                    if receive.queue.enable_notifications() {
-                        continue;
-                    }
-                    return Poll::Pending;
-                }
-                // There were packets, none of them fit to be handed up. Others may run before the next.
-                Ok(_) => {
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
+        let taken = receive.take(frames, limit, &self.pool);
+        receive.refill(&self.pool);
+        attachment.kick(RECEIVE, &mut receive.queue);
+        match taken {
+            Err(nonsense) => {
+                if !attachment.stop(&nonsense) {
+                    receive.leak();
                 }
             }
+            Ok(0) => receive.waker = Some(context.waker().clone()),
+            // There were packets, none of them fit to be handed up. Others may run before the next.
+            Ok(_) if frames.len() == before => context.waker().wake_by_ref(),
+            Ok(_) => {}
+        }
+        match frames.len() - before {
+            0 => Poll::Pending,
+            count => Poll::Ready(count),
         }
     }
 
     fn transmit(&mut self, context: &mut Context<'_>, frames: &mut VecDeque<Frame>) {
         let State { attachment, transmit, .. } = &mut *self.state.borrow_mut();
         transmit.waker = None;
-        loop {
-            if attachment.stopped {
-                frames.clear();
-                return;
-            }
-            if let Err(nonsense) = transmit.reclaim() {
-                if !attachment.stop(&nonsense) {
-                    transmit.leak();
-                }
-                continue;
-            }
-            transmit.queue.disable_notifications();
-            transmit.push_all(frames, &self.pool);
-            attachment.kick(TRANSMIT, &mut transmit.queue);
-            if frames.is_empty() {
-                return;
-            }
+        transmit.queue.disable_notifications();
+        if !attachment.stopped
+            && let Err(nonsense) = transmit.reclaim()
+            && !attachment.stop(&nonsense)
+        {
+            transmit.leak();
+        }
+        if attachment.stopped {
+            // As on a cut cable.
+            frames.clear();
+            return;
+        }
+        transmit.push_all(frames, &self.pool);
+        attachment.kick(TRANSMIT, &mut transmit.queue);
+        if !frames.is_empty() {
             transmit.waker = Some(context.waker().clone());
-            if !transmit.queue.enable_notifications_late() {
-                return;
-            }
         }
     }
 
@@ -287,15 +275,13 @@ impl Net for VirtioNet {
     }
 }
 
-impl Service for RefCell<State> {
-    fn service(&self, interrupted: bool) -> bool {
+impl EventSource for RefCell<State> {
+    fn deliver(&self) -> bool {
         let mut state = self.borrow_mut();
         let State { attachment, receive, transmit } = &mut *state;
+        attachment.transport.acknowledge();
         if attachment.stopped {
             return false;
-        }
-        if interrupted {
-            attachment.transport.acknowledge();
         }
         let received = receive.waker.take_if(|_| receive.queue.has_used());
         let transmitted = transmit.waker.take_if(|_| transmit.queue.has_used());
@@ -303,6 +289,16 @@ impl Service for RefCell<State> {
         let woken = received.is_some() || transmitted.is_some();
         received.into_iter().chain(transmitted).for_each(Waker::wake);
         woken
+    }
+
+    fn arm(&self) -> bool {
+        let State { attachment, receive, transmit } = &mut *self.borrow_mut();
+        if attachment.stopped {
+            return false;
+        }
+        let received = receive.waker.is_some() && receive.queue.enable_notifications();
+        let transmitted = transmit.waker.is_some() && transmit.queue.enable_notifications_late();
+        received || transmitted
     }
 }
 

@@ -220,7 +220,7 @@ fn nonsense_takes_the_device_out_of_service() {
             assert!(!bench.net.link_up() || bench.clock.now().since(Instant::START) < LINK_AGE);
             bench.clock.advance(LINK_AGE);
             assert!(!bench.net.link_up());
-            assert!(!bench.net.service().service(true), "nobody is woken for it");
+            assert!(!bench.net.events().deliver(), "nobody is woken for it");
             let mut frames: VecDeque<_> = [bench.net.pool().copy_of(b"frame")].into();
             bench.transmit(&mut frames);
             assert!(frames.is_empty(), "frames for it are lost, as on a cut cable");
@@ -299,11 +299,11 @@ fn frames_beyond_the_queue_wait_in_order_and_the_sender_is_woken() {
     let mut frames: VecDeque<_> = (0..20_u8).map(|number| pool.copy_of(&[number])).collect();
     bench.transmit(&mut frames);
     assert_eq!(frames.len(), 12);
-    let service = bench.net.service();
-    assert!(!service.service(false), "the device has not sent anything");
+    let events = bench.net.events();
+    assert!(!events.deliver() && !events.arm(), "the device has not sent anything");
     let mut sent: Vec<u8> = bench.sent().iter().map(|frame| frame[12]).collect();
     assert!(bench.device.borrow_mut().queues[1].interrupts());
-    assert!(service.service(true));
+    assert!(events.deliver());
     assert_eq!(bench.waker.count(), 1);
     while !frames.is_empty() {
         bench.transmit(&mut frames);
@@ -315,18 +315,33 @@ fn frames_beyond_the_queue_wait_in_order_and_the_sender_is_woken() {
 #[test]
 fn a_receiver_who_waits_is_woken_once() {
     let mut bench = Bench::new(EVERYTHING);
-    let service = bench.net.service();
+    let events = bench.net.events();
     assert!(bench.receive(8).is_empty());
-    assert!(!service.service(true), "a spurious interrupt");
+    assert!(!events.deliver(), "there is nothing");
+    assert!(!events.arm());
     bench.deliver(&PLAIN, b"frame");
     assert!(bench.device.borrow_mut().queues[0].interrupts(), "the driver asked for an interrupt");
-    assert!(service.service(true));
-    assert!(!service.service(false));
+    assert!(events.deliver());
+    assert!(!events.deliver());
     assert_eq!(bench.waker.count(), 1);
-    assert_eq!(bench.device.borrow().acknowledged, 2);
+    assert_eq!(bench.device.borrow().acknowledged, 3);
     assert_eq!(bench.receive(8).len(), 1);
     bench.deliver(&PLAIN, b"frame");
     assert!(!bench.device.borrow_mut().queues[0].interrupts(), "no interrupts while it is polled");
+}
+
+#[test]
+fn what_came_before_the_sleep_is_not_slept_over() {
+    for features in [EVERYTHING, EVERYTHING & !feature::EVENT_IDX] {
+        let mut bench = Bench::new(features);
+        let events = bench.net.events();
+        assert!(bench.receive(8).is_empty());
+        assert!(!events.deliver());
+        bench.deliver(&PLAIN, b"frame");
+        assert!(!bench.device.borrow_mut().queues[0].interrupts(), "nobody asked for one");
+        assert!(events.arm(), "sleeping now would miss it");
+        assert!(events.deliver());
+    }
 }
 
 #[test]

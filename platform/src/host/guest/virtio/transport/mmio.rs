@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{DeviceType, Registers, Transport, TransportError};
+use super::{DeviceType, Line, Registers, Transport, TransportError};
 use crate::host::guest::virtio::queue::{ALIGNMENT, Addresses};
 
 /// Bytes of registers that every device has; its configuration follows.
@@ -45,25 +45,30 @@ pub(crate) enum Probed {
     Nothing,
     /// A transport with no device behind it.
     Empty,
-    /// A device.
-    Device(MmioTransport),
+    /// A device, its interrupts not yet enabled.
+    Device(Found),
 }
 
-/// A device behind memory-mapped registers.
-pub(crate) struct MmioTransport {
+/// A device that was found.
+pub(crate) struct Found {
     registers: Registers,
     device_type: DeviceType,
     legacy: bool,
     location: String,
 }
 
-impl fmt::Debug for MmioTransport {
+impl fmt::Debug for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.location, self.device_type)
     }
 }
 
-impl MmioTransport {
+impl Found {
+    /// Opens the device, whose interrupts come by `line`.
+    pub(crate) fn open(self, line: Line) -> MmioTransport {
+        MmioTransport { device: self, line }
+    }
+
     /// Looks for a device at `registers`, which are at `physical`.
     ///
     /// # Errors
@@ -91,9 +96,21 @@ impl MmioTransport {
             })),
         }
     }
+}
+
+/// A device behind memory-mapped registers.
+pub(crate) struct MmioTransport {
+    device: Found,
+    line: Line,
+}
+
+impl MmioTransport {
+    fn read(&self, register: usize) -> u32 {
+        self.device.registers.read(register)
+    }
 
     fn write(&self, register: usize, value: u32) {
-        self.registers.write(register, value);
+        self.device.registers.write(register, value);
     }
 
     fn write_address(&self, register: usize, address: u64) {
@@ -104,22 +121,22 @@ impl MmioTransport {
 
 impl Transport for MmioTransport {
     fn device_type(&self) -> DeviceType {
-        self.device_type
+        self.device.device_type
     }
 
     fn location(&self) -> &str {
-        &self.location
+        &self.device.location
     }
 
     fn is_legacy(&self) -> bool {
-        self.legacy
+        self.device.legacy
     }
 
     fn device_features(&mut self) -> u64 {
         self.write(register::DEVICE_FEATURES_SELECT, 0);
-        let low: u32 = self.registers.read(register::DEVICE_FEATURES);
+        let low = self.read(register::DEVICE_FEATURES);
         self.write(register::DEVICE_FEATURES_SELECT, 1);
-        let high: u32 = self.registers.read(register::DEVICE_FEATURES);
+        let high = self.read(register::DEVICE_FEATURES);
         u64::from(high) << 32 | u64::from(low)
     }
 
@@ -128,14 +145,14 @@ impl Transport for MmioTransport {
         self.write(register::DRIVER_FEATURES, features as u32);
         self.write(register::DRIVER_FEATURES_SELECT, 1);
         self.write(register::DRIVER_FEATURES, (features >> 32) as u32);
-        if self.legacy {
+        if self.device.legacy {
             // Before the first queue (4.2.4).
             self.write(register::GUEST_PAGE_SIZE, ALIGNMENT as u32);
         }
     }
 
     fn status(&mut self) -> u8 {
-        self.registers.read::<u32>(register::STATUS) as u8
+        self.read(register::STATUS) as u8
     }
 
     fn set_status(&mut self, status: u8) {
@@ -144,14 +161,14 @@ impl Transport for MmioTransport {
 
     fn max_queue_size(&mut self, index: u16) -> u16 {
         self.write(register::QUEUE_SELECT, u32::from(index));
-        let size: u32 = self.registers.read(register::QUEUE_SIZE_MAX);
+        let size = self.read(register::QUEUE_SIZE_MAX);
         u16::try_from(size).unwrap_or(super::super::queue::MAX_SIZE)
     }
 
     fn enable_queue(&mut self, index: u16, addresses: Addresses) -> Result<(), TransportError> {
         self.write(register::QUEUE_SELECT, u32::from(index));
         self.write(register::QUEUE_SIZE, u32::from(addresses.size));
-        if self.legacy {
+        if self.device.legacy {
             self.write(register::QUEUE_ALIGN, ALIGNMENT as u32);
             self.write(register::QUEUE_PFN, (addresses.descriptors / ALIGNMENT as u64) as u32);
         } else {
@@ -168,7 +185,10 @@ impl Transport for MmioTransport {
     }
 
     fn acknowledge(&mut self) {
-        let causes: u32 = self.registers.read(register::INTERRUPT_STATUS);
+        if !self.line.interrupted() {
+            return;
+        }
+        let causes = self.read(register::INTERRUPT_STATUS);
         if causes != 0 {
             self.write(register::INTERRUPT_ACKNOWLEDGE, causes);
         }
@@ -176,17 +196,23 @@ impl Transport for MmioTransport {
 
     fn read_config(&mut self, offset: usize, width: usize, bytes: &mut [u8]) {
         // A legacy device's configuration is read byte by byte (4.2.4).
-        let width = if self.legacy { 1 } else { width };
-        self.registers.part(CONFIG, self.registers.len() - CONFIG).read_bytes(offset, width, bytes);
+        let width = if self.device.legacy { 1 } else { width };
+        self.device
+            .registers
+            .part(CONFIG, self.device.registers.len() - CONFIG)
+            .read_bytes(offset, width, bytes);
     }
 
     fn config_generation(&mut self) -> u32 {
-        if self.legacy { 0 } else { self.registers.read(register::CONFIG_GENERATION) }
+        if self.device.legacy { 0 } else { self.read(register::CONFIG_GENERATION) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     fn registers(words: &mut [u32]) -> Registers {
@@ -197,18 +223,17 @@ mod tests {
     #[test]
     fn finds_devices_and_empty_slots_and_nothing() {
         let mut words = [0; 128];
-        assert!(matches!(MmioTransport::probe(registers(&mut words), 0), Ok(Probed::Nothing)));
+        assert!(matches!(Found::probe(registers(&mut words), 0), Ok(Probed::Nothing)));
         words[0] = MAGIC;
         words[1] = 2;
-        assert!(matches!(MmioTransport::probe(registers(&mut words), 0), Ok(Probed::Empty)));
+        assert!(matches!(Found::probe(registers(&mut words), 0), Ok(Probed::Empty)));
         words[2] = 2;
-        let Ok(Probed::Device(device)) = MmioTransport::probe(registers(&mut words), 0xfeb0_2e00) else {
+        let Ok(Probed::Device(device)) = Found::probe(registers(&mut words), 0xfeb0_2e00) else {
             panic!("no device")
         };
         assert_eq!(format!("{device:?}"), "virtio-mmio 0xfeb02e00 (block device)");
         words[1] = 3;
-        let error =
-            MmioTransport::probe(registers(&mut words), 0xfeb0_2e00).err().map(|error| error.to_string());
+        let error = Found::probe(registers(&mut words), 0xfeb0_2e00).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("virtio-mmio version 3 at 0xfeb02e00 (1 and 2 are known)"));
     }
 
@@ -217,12 +242,30 @@ mod tests {
         let mut words = [0; 66];
         (words[0], words[1], words[2]) = (MAGIC, 2, 1);
         words[64] = 0x4433_2211;
-        let Ok(Probed::Device(mut device)) = MmioTransport::probe(registers(&mut words), 0) else {
-            panic!("no device")
-        };
+        let Ok(Probed::Device(found)) = Found::probe(registers(&mut words), 0) else { panic!("no device") };
+        let mut device = found.open(Line::new(Box::new(|| 0)));
         let mut bytes = [0xff; 6];
         device.read_config(0, 1, &mut bytes);
         assert_eq!(bytes, [0x11, 0x22, 0x33, 0x44, 0, 0]);
         assert_eq!(super::super::read_config(&mut device, 8, 8), 0);
+    }
+
+    #[test]
+    fn the_registers_are_read_only_if_there_was_an_interrupt() {
+        let mut words = [0; 66];
+        (words[0], words[1], words[2], words[0x60 / 4]) = (MAGIC, 2, 1, 3);
+        let registers = registers(&mut words);
+        let Ok(Probed::Device(found)) = Found::probe(registers, 0) else { panic!("no device") };
+        let count = Rc::new(Cell::new(u32::MAX));
+        let counted = Rc::clone(&count);
+        let mut device = found.open(Line::new(Box::new(move || counted.get())));
+        device.acknowledge();
+        assert_eq!(registers.read::<u32>(register::INTERRUPT_ACKNOWLEDGE), 0);
+        count.set(0);
+        device.acknowledge();
+        assert_eq!(registers.read::<u32>(register::INTERRUPT_ACKNOWLEDGE), 3);
+        registers.write(register::INTERRUPT_ACKNOWLEDGE, 0_u32);
+        device.acknowledge();
+        assert_eq!(registers.read::<u32>(register::INTERRUPT_ACKNOWLEDGE), 0, "once for each");
     }
 }

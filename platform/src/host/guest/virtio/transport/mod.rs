@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::feature;
+use super::hardware::InterruptCount;
 use super::queue::{Addresses, Queue};
 use crate::device::Clock;
 
@@ -75,6 +76,8 @@ pub(crate) enum TransportError {
     FeaturesRefused(u64),
     /// It lacks a queue that its type requires.
     NoQueue(u16),
+    /// Its interrupts cannot be had.
+    NoInterrupt(String),
     /// It has no message left for this queue's interrupts.
     NoMessage(u16),
     /// Its registers are not laid out as the specification says.
@@ -92,6 +95,7 @@ impl fmt::Display for TransportError {
                 )
             }
             Self::NoQueue(index) => write!(f, "the device has no queue {index}"),
+            Self::NoInterrupt(why) => f.write_str(why),
             Self::NoMessage(index) => write!(f, "the device refuses an MSI-X message for queue {index}"),
             Self::Layout(what) => f.write_str(what),
         }
@@ -140,7 +144,8 @@ pub(crate) trait Transport {
     /// Tells the device that there is something new in a queue.
     fn notify(&mut self, index: u16);
 
-    /// Tells the device that its interrupt has been seen. Nothing to do where each queue has a message of its own.
+    /// Tells the device that its interrupt has been seen, if there was one since the last time. Nothing to do where
+    /// each queue has a message of its own. To be called before the queues are looked at.
     fn acknowledge(&mut self);
 
     /// Reads bytes of the device's configuration; `width` (1, 2 or 4) is that of the field they belong to.
@@ -189,6 +194,26 @@ pub(crate) fn reset(transport: &mut dyn Transport, clock: &dyn Clock) -> Result<
         core::hint::spin_loop();
     }
     Ok(())
+}
+
+/// The interrupt line of a device, perhaps shared with others.
+pub(crate) struct Line {
+    count: InterruptCount,
+    seen: u32,
+}
+
+impl Line {
+    pub(crate) fn new(count: InterruptCount) -> Self {
+        let seen = count();
+        Self { count, seen }
+    }
+
+    /// Whether there was an interrupt since the last time this was asked. Knowing it saves the reading of the device's
+    /// register, which leaves the virtual machine.
+    pub(crate) fn interrupted(&mut self) -> bool {
+        let count = (self.count)();
+        core::mem::replace(&mut self.seen, count) != count
+    }
 }
 
 /// Brings the device to where its queues can be set up, with those of the `wanted` features that it offers

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{DeviceType, Registers, Transport, TransportError};
+use super::{DeviceType, Line, Registers, Transport, TransportError};
 use crate::host::guest::pci::{BaseAddress, Function, MessageTable};
 use crate::host::guest::virtio::hardware::{Hardware, Trigger, Width};
 use crate::host::guest::virtio::queue::{ALIGNMENT, Addresses};
@@ -116,7 +116,7 @@ enum Interrupts {
     /// Each queue by a message of its own, as far as there are entries in the table.
     Messages { table: MessageTable, set: u16 },
     /// All by the function's pin.
-    Line,
+    Line(Line),
 }
 
 impl Interrupts {
@@ -134,26 +134,34 @@ impl Interrupts {
             }
             function.disable_msix();
         }
-        let line = function
-            .interrupt_line()
-            .ok_or_else(|| TransportError::Layout("it has neither MSI-X nor an interrupt line".into()))?;
+        let line = function.interrupt_line().ok_or_else(|| {
+            TransportError::NoInterrupt("it has neither MSI-X nor an interrupt line".into())
+        })?;
         function.enable(true);
-        hardware.enable_interrupt(line, Trigger::Level);
-        Ok(Self::Line)
+        let count = hardware.enable_interrupt(line, Trigger::Level).map_err(TransportError::NoInterrupt)?;
+        Ok(Self::Line(Line::new(count)))
     }
 
     /// The entry of the message table for a queue. Where there are too few, the last one is shared.
     fn vector(&self, queue: u16) -> Option<u16> {
         match self {
             Self::Messages { set, .. } => Some(queue.min(set - 1)),
-            Self::Line => None,
+            Self::Line(_) => None,
+        }
+    }
+
+    /// Whether there was an interrupt that has to be acknowledged at the device.
+    fn line_interrupted(&mut self) -> bool {
+        match self {
+            Self::Messages { .. } => false,
+            Self::Line(line) => line.interrupted(),
         }
     }
 
     fn kind(&self) -> String {
         match self {
             Self::Messages { table, set } => format!("MSI-X, {set} of {} messages", table.entries()),
-            Self::Line => "INTx".into(),
+            Self::Line(_) => "INTx".into(),
         }
     }
 }
@@ -297,7 +305,7 @@ impl Transport for PciTransport {
     }
 
     fn acknowledge(&mut self) {
-        if matches!(self.interrupts, Interrupts::Line) {
+        if self.interrupts.line_interrupted() {
             // Reading clears it and takes the line down.
             let _causes: u8 = self.structures.interrupt_status.read(0);
         }
@@ -391,7 +399,7 @@ impl Transport for LegacyPciTransport {
     }
 
     fn acknowledge(&mut self) {
-        if matches!(self.interrupts, Interrupts::Line) {
+        if self.interrupts.line_interrupted() {
             let _causes = self.read(legacy::INTERRUPT_STATUS, Width::Byte);
         }
     }
@@ -399,7 +407,7 @@ impl Transport for LegacyPciTransport {
     fn read_config(&mut self, offset: usize, _width: usize, bytes: &mut [u8]) {
         let config = match self.interrupts {
             Interrupts::Messages { .. } => legacy::CONFIG_WITH_MESSAGES,
-            Interrupts::Line => legacy::CONFIG,
+            Interrupts::Line(_) => legacy::CONFIG,
         };
         for (position, byte) in bytes.iter_mut().enumerate() {
             *byte = self.read(config + (offset + position) as u16, Width::Byte) as u8;
