@@ -18,9 +18,13 @@
 //! direct calls, never system calls.
 
 pub mod boot;
+pub mod config;
 pub mod device;
 pub mod executor;
 pub mod host;
 pub mod memory;
 pub mod net;
 mod shim;
+pub mod storage;
+pub mod http;
+pub mod observe;
