@@ -12,8 +12,9 @@ use std::rc::{Rc, Weak};
 
 use super::configuration::{Limits, StackConfiguration};
 use super::counters::Counters;
+use super::dhcp::Lease;
 use super::engine::Engine;
-use super::interface::{AddressState, AssignedAddress, is_link_local};
+use super::interface::{AddressState, AssignedAddress, Route, is_link_local};
 use super::ping;
 use super::udp::{Local, UdpSocket};
 use crate::device::{Entropy, Frame, Net};
@@ -117,6 +118,24 @@ impl Stack {
     #[must_use]
     pub fn addresses(&self) -> Vec<AssignedAddress> {
         self.shared.core.borrow().egress.interface.addresses().to_vec()
+    }
+
+    /// The name servers: those of the configuration, then those that the network has told us of.
+    #[must_use]
+    pub fn name_servers(&self) -> Vec<IpAddr> {
+        self.shared.core.borrow().name_servers()
+    }
+
+    /// What a DHCP server has given us, if one has.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.shared.core.borrow().lease().cloned()
+    }
+
+    /// The routes, in the order in which they are looked at.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Route> {
+        self.shared.core.borrow().egress.interface.routes().to_vec()
     }
 
     /// Counts of what has happened.
