@@ -23,9 +23,11 @@ use super::neighbor::Mac;
 use super::ping::Pings;
 use super::reassembly::{Piece, Reassembly};
 use super::slaac::Autoconfiguration;
+use super::tcp::{Connect, TcpEngine};
 use super::udp::{self, UdpTable};
 use super::{IpOutput, IpPacket, arp, ipv4, ipv6};
 use crate::device::{Entropy, FramePool, Instant, NetProperties};
+use crate::executor::Handle;
 
 /// Between two defences of an address, at least (RFC 5227, 1.1, DEFEND_INTERVAL).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
@@ -39,6 +41,7 @@ pub(super) struct Engine {
     pub reassembly: Reassembly,
     pub icmp: IcmpLimits,
     pub pings: Pings,
+    pub tcp: TcpEngine,
     pub dhcp: Option<DhcpClient>,
     verification: Verification,
     autoconfiguration: Option<Autoconfiguration>,
@@ -62,16 +65,17 @@ impl Engine {
         properties: NetProperties,
         pool: FramePool,
         entropy: Rc<dyn Entropy>,
-        now: Instant,
+        handle: &Handle,
     ) -> Self {
-        let mut egress = Egress::new(properties, pool, entropy);
-        egress.now = now;
+        let mut egress = Egress::new(properties, pool, Rc::clone(&entropy));
+        egress.now = handle.now();
         let mut engine = Self {
             egress,
             udp: UdpTable::default(),
             reassembly: Reassembly::new(configuration.limits.reassembly),
             icmp: IcmpLimits::new(),
             pings: Pings::default(),
+            tcp: TcpEngine::new(handle, entropy, configuration.limits.tcp),
             dhcp: None,
             verification: Verification::default(),
             autoconfiguration: None,
@@ -151,6 +155,7 @@ impl Engine {
                 self.report_incomplete(piece);
             }
         }
+        self.tcp.poll(now, &mut self.egress);
         self.poll_dhcp();
         self.poll_autoconfiguration();
         if self.egress.interface.generation != self.announced {
@@ -165,11 +170,19 @@ impl Engine {
         earliest([
             self.egress.neighbors.next_deadline(),
             self.reassembly.next_deadline(),
+            self.tcp.next_deadline(),
             self.dhcp.as_ref().map(DhcpClient::next_deadline),
             self.verification.next_deadline(),
             self.listener.next_deadline(),
             autoconfiguration.and_then(|known| known.next_deadline(self.egress.now)),
         ])
+    }
+
+    /// Opens a TCP connection from the address that the routes choose.
+    pub(super) fn connect(&mut self, now: Instant, to: SocketAddr) -> io::Result<Connect> {
+        self.egress.now = now;
+        let source = self.egress.source_for(to.ip()).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        Ok(self.tcp.connect(SocketAddr::new(source, 0), to))
     }
 
     /// Sends a UDP datagram.

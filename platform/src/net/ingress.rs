@@ -196,7 +196,8 @@ impl Engine {
                     return Err(Discard::Martian);
                 }
                 verify(&packet)?;
-                Err(Discard::Unsupported)
+                self.tcp.receive(self.egress.now, packet, &mut self.egress);
+                Ok(())
             }
             (udp::PROTOCOL, _) => self.receive_udp(packet, arrival),
             (ICMPV4, IpAddr::V4(_)) => self.receive_icmpv4(packet, arrival),
@@ -292,6 +293,7 @@ impl Engine {
     /// Tells the transport that sent a packet what became of it.
     pub(super) fn transport_error(&mut self, error: &IpError<'_>) {
         match error.protocol {
+            TCP => self.tcp.error(error),
             udp::PROTOCOL => {
                 if self.udp.error(error)
                     && let IpErrorKind::TooBig { mtu } = error.kind

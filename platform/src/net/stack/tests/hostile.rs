@@ -23,8 +23,10 @@ fn engine() -> (Engine, FramePool) {
     };
     let pool = FramePool::default();
     let properties = NetProperties { mac: OURS, mtu: 1500, offload: OffloadSupport::default() };
+    let executor = Executor::new(Rc::new(ManualClock::default()));
+    let handle = executor.handle();
     let mut engine =
-        Engine::new(&configuration, properties, pool.clone(), Rc::new(SeededEntropy::new(1)), Instant::START);
+        Engine::new(&configuration, properties, pool.clone(), Rc::new(SeededEntropy::new(1)), &handle);
     // Past duplicate address detection.
     for seconds in 0..4 {
         engine.poll(Instant::from_nanos(seconds * 1_000_000_000));

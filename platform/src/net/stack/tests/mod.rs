@@ -8,7 +8,7 @@ use crate::executor::Executor;
 use crate::host::SimulatedHost;
 use crate::net::{Ipv4Configuration, Ipv6Configuration, StaticAddresses};
 use core::time::Duration;
-use std::net::SocketAddr;
+use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 fn simulate<T: 'static, F: Future<Output = T> + 'static>(main: impl FnOnce(Handle) -> F) -> T {
     let clock = Rc::new(ManualClock::default());
@@ -225,6 +225,57 @@ fn a_bad_link_loses_datagrams_and_corrupts_none() {
         });
     }
     assert!(total > 300 * 8, "{total} of 9,000");
+}
+
+/// Writes `length` bytes to a TCP port that echoes, and checks what comes back.
+async fn exchange_stream(stack: &Stack, to: &str, length: usize) {
+    let stream = stack.connect(to.parse().unwrap()).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let data: Rc<Vec<u8>> = Rc::new((0..length).map(|index| u8::try_from(index % 251).unwrap()).collect());
+    let sent = Rc::clone(&data);
+    let writing = stack.shared.handle.spawn(async move {
+        writer.write_all(&sent).await.unwrap();
+        writer.close().await.unwrap();
+    });
+    let mut received = Vec::new();
+    reader.read_to_end(&mut received).await.unwrap();
+    assert!(received == *data, "{} of {length} bytes", received.len());
+    writing.await.unwrap();
+}
+
+async fn echo_streams(listener: TcpListener, handle: Handle) {
+    while let Ok((stream, _)) = listener.accept().await {
+        handle.spawn(async move {
+            let (reader, mut writer) = stream.split();
+            futures_util::io::copy(reader, &mut writer).await.unwrap();
+            writer.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn tcp_streams_cross_whole_stacks() {
+    let all =
+        OffloadSupport { transmit_checksum: true, transmit_tcp4: true, transmit_tcp6: true, receive: true };
+    for (seed, offload) in [(1, OffloadSupport::default()), (2, all)] {
+        simulate(move |handle| async move {
+            let (left, right) = pair(&handle, seed, LinkProperties { offload, ..LinkProperties::default() });
+            verified(&left).await;
+            verified(&right).await;
+            handle.spawn(echo_streams(right.listen(7, 8).unwrap(), handle.clone()));
+            handle.spawn(echo_streams(left.listen(7, 8).unwrap(), handle.clone()));
+            for to in ["10.0.0.2:7", "[2001:db8::2]:7", "127.0.0.1:7", "[2001:db8::1]:7"] {
+                for length in [0, 1, 100_000] {
+                    exchange_stream(&left, to, length).await;
+                }
+            }
+            let refused = left.connect("10.0.0.2:8".parse().unwrap()).await;
+            assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::ConnectionRefused));
+            let silent = left.connect("10.0.0.77:8".parse().unwrap()).await;
+            assert_eq!(silent.err().map(|error| error.kind()), Some(io::ErrorKind::HostUnreachable));
+            assert_eq!((left.counters().checksum_errors, right.counters().checksum_errors), (0, 0));
+        });
+    }
 }
 
 #[test]
