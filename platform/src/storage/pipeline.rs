@@ -5,7 +5,7 @@
 //! hold up the image; the statistics count them.
 
 use core::task::{Context, Poll, Waker};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::error::StorageError;
@@ -265,7 +265,7 @@ impl Pipeline {
                 return Poll::Ready(());
             }
             match self.device.poll_complete(context) {
-                Poll::Ready(completion) => self.complete(completion),
+                Poll::Ready(completion) => self.complete(&completion),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -334,7 +334,7 @@ impl Pipeline {
         Some(Stage::Writing { to_submit, in_flight: 0, superblock })
     }
 
-    fn complete(&mut self, completion: Completion) {
+    fn complete(&mut self, completion: &Completion) {
         match &mut self.stage {
             Stage::Writing { in_flight, .. } => {
                 *in_flight -= 1;
@@ -378,7 +378,7 @@ impl Pipeline {
                 break;
             }
             match self.device.wait_complete() {
-                Some(completion) => self.complete(completion),
+                Some(completion) => self.complete(&completion),
                 None => return Err(self.fault(Operation::Write, BlockError::Device)),
             }
         }
@@ -396,7 +396,7 @@ impl Pipeline {
                 break;
             }
             match self.device.wait_complete() {
-                Some(completion) => self.complete(completion),
+                Some(completion) => self.complete(&completion),
                 None => return Err(self.fault(Operation::Write, BlockError::Device)),
             }
         }
@@ -461,7 +461,7 @@ impl Pipeline {
                 Err((BlockError::Busy, back)) => {
                     request = back;
                     let completion = self.device.wait_complete().ok_or(BlockError::Device)?;
-                    self.complete(completion);
+                    self.complete(&completion);
                     self.wake_driver();
                 }
                 Err((error, _)) => return Err(error),
@@ -472,7 +472,7 @@ impl Pipeline {
             if completion.id == id {
                 return completion.result.map(|()| completion.buffer);
             }
-            self.complete(completion);
+            self.complete(&completion);
             self.wake_driver();
         }
     }
@@ -499,21 +499,18 @@ impl Pipeline {
 }
 
 /// Requests that write blocks of the file, neighbours together.
-fn runs(blocks: &std::collections::BTreeMap<u64, Box<[u8]>>) -> VecDeque<Request> {
-    let mut requests = VecDeque::<Request>::new();
-    for (&block, content) in blocks {
-        let offset = DATA_OFFSET + block * BLOCK;
-        match requests.back_mut() {
-            Some(last)
-                if last.offset + last.buffer.len() as u64 == offset
-                    && last.buffer.len() + BLOCK_SIZE <= RUN_LIMIT =>
-            {
-                last.buffer.extend_from_slice(content);
-            }
-            _ => {
-                requests.push_back(Request { operation: Operation::Write, offset, buffer: content.to_vec() })
-            }
+fn runs(blocks: &BTreeMap<u64, Box<[u8]>>) -> VecDeque<Request> {
+    let mut requests = VecDeque::new();
+    let mut rest = blocks.iter().peekable();
+    while let Some(&(&first, _)) = rest.peek() {
+        let limit = first + (RUN_LIMIT / BLOCK_SIZE) as u64;
+        let end = (first..limit).find(|block| !blocks.contains_key(block)).unwrap_or(limit);
+        let mut buffer = Vec::with_capacity((end - first) as usize * BLOCK_SIZE);
+        while let Some((_, content)) = rest.next_if(|&(&block, _)| block < end) {
+            buffer.extend_from_slice(content);
         }
+        let offset = DATA_OFFSET + first * BLOCK;
+        requests.push_back(Request { operation: Operation::Write, offset, buffer });
     }
     requests
 }
