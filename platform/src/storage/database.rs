@@ -43,8 +43,17 @@ pub(super) enum Commit<S> {
 pub(super) struct Database {
     /// `None` once closed, or if opening it again has failed.
     open: Option<Open>,
-    cache_bytes: usize,
+    settings: Settings,
     pipeline: Rc<RefCell<Pipeline>>,
+}
+
+/// How redb is to work.
+#[derive(Clone, Copy)]
+pub(super) struct Settings {
+    /// Memory for pages, in bytes.
+    pub(super) cache_bytes: usize,
+    /// Whether each commit records what a repair would otherwise look for.
+    pub(super) quick_repair: bool,
 }
 
 struct Open {
@@ -56,9 +65,9 @@ impl Database {
     /// Opens the database in the pipeline's file, or creates it in an empty one.
     pub(super) fn open(
         pipeline: &Rc<RefCell<Pipeline>>,
-        cache_bytes: usize,
+        settings: Settings,
     ) -> Result<Self, redb::DatabaseError> {
-        let mut database = Self { open: None, cache_bytes, pipeline: Rc::clone(pipeline) };
+        let mut database = Self { open: None, settings, pipeline: Rc::clone(pipeline) };
         database.open_file()?;
         Ok(database)
     }
@@ -66,7 +75,12 @@ impl Database {
     fn open_file(&mut self) -> Result<(), redb::DatabaseError> {
         let attachment = Attachment::new(&self.pipeline);
         let database = redb::Database::builder()
-            .set_cache_size(self.cache_bytes)
+            .set_cache_size(self.settings.cache_bytes)
+            .set_repair_callback(|session| {
+                if session.progress() == 0.0 {
+                    log::warn!("the storage was not shut down cleanly: repairing it");
+                }
+            })
             .create_with_backend(attachment.backend())?;
         self.open = Some(Open { database, attachment });
         Ok(())
@@ -94,7 +108,8 @@ impl Database {
             // The commit before grew the file while nothing could be aborted.
             self.refit()?;
         }
-        let transaction = self.get()?.begin_write().map_err(refused)?;
+        let mut transaction = self.get()?.begin_write().map_err(refused)?;
+        transaction.set_quick_repair(self.settings.quick_repair);
         if let Err(stopped) = run(&transaction) {
             let overflowed = self.pipeline.borrow().overflowed();
             if transaction.abort().is_err() {
@@ -158,6 +173,7 @@ impl Database {
         }
         let mut pipeline = self.pipeline.borrow_mut();
         pipeline.statistics.recoveries += 1;
+        log::warn!("a commit ran into the end of the storage or an error: going back to the one before");
         pipeline.discard_unsynced();
         let room = pipeline.room();
         if pipeline.length() > room {

@@ -14,8 +14,10 @@
 //!
 //! Commits are `Durability::Immediate` and in one phase: one sync, hence one flush, for a group. Pages carry checksums,
 //! so a commit torn by a crash is noticed and the one before it is taken. The price is that after a crash redb walks its
-//! trees once to find the free pages. Its *quick repair* would save that walk, but costs a second flush in each commit
-//! and writes the whole map of free pages (32 KiB for each GiB) with it.
+//! trees to verify them and to find the free pages: `tests/bench/storage` measures 0.1 s for 50,000 values of 1 KiB
+//! on a disk in memory, one read for each page and pass on any other. redb's *quick repair*
+//! ([`StorageOptions::quick_repair`]) saves that walk, but needs two flushes in each commit and writes the whole map of
+//! free pages with it (128 KiB for each GiB).
 //!
 //! # What a reader sees
 //!

@@ -483,7 +483,10 @@ impl Pipeline {
     }
 
     fn fail(&mut self, operation: Operation, error: BlockError) {
-        self.failure.get_or_insert((operation, error));
+        if self.failure.is_none() {
+            self.failure = Some((operation, error));
+            log::error!("{}", StorageError::Failed { operation, error });
+        }
         self.wake_waiting();
     }
 
