@@ -41,8 +41,7 @@ pub(super) enum Commit<S> {
 
 /// See the module.
 pub(super) struct Database {
-    /// `None` once closed, or if opening it again has failed.
-    open: Option<Open>,
+    open: Result<Open, StorageError>,
     settings: Settings,
     pipeline: Rc<RefCell<Pipeline>>,
 }
@@ -67,7 +66,7 @@ impl Database {
         pipeline: &Rc<RefCell<Pipeline>>,
         settings: Settings,
     ) -> Result<Self, redb::DatabaseError> {
-        let mut database = Self { open: None, settings, pipeline: Rc::clone(pipeline) };
+        let mut database = Self { open: Err(StorageError::Closed), settings, pipeline: Rc::clone(pipeline) };
         database.open_file()?;
         Ok(database)
     }
@@ -82,12 +81,26 @@ impl Database {
                 }
             })
             .create_with_backend(attachment.backend())?;
-        self.open = Some(Open { database, attachment });
+        self.open = Ok(Open { database, attachment });
         Ok(())
     }
 
     fn get(&self) -> Result<&redb::Database, StorageError> {
-        self.open.as_ref().map(|open| &open.database).ok_or(StorageError::Closed)
+        self.open.as_ref().map(|open| &open.database).map_err(Clone::clone)
+    }
+
+    /// Takes the open database out; it is closed for everybody until the next is put in.
+    fn take(&mut self) -> Option<Open> {
+        core::mem::replace(&mut self.open, Err(StorageError::Closed)).ok()
+    }
+
+    /// Opens the database again; if that fails, every later use does, for the same reason.
+    fn reopen(&mut self) -> Result<(), StorageError> {
+        self.open_file().map_err(|error| {
+            let reason = self.pipeline.borrow().check().err().unwrap_or_else(|| refused(error));
+            self.open = Err(reason.clone());
+            reason
+        })
     }
 
     /// A view of what has been committed.
@@ -140,7 +153,7 @@ impl Database {
 
     /// Closes the database so that the next open need not repair it.
     pub(super) fn close(&mut self) -> Result<(), StorageError> {
-        let Some(Open { database, attachment }) = self.open.take() else { return Ok(()) };
+        let Some(Open { database, attachment }) = self.take() else { return Ok(()) };
         let result = database.close().map_err(refused);
         drop(attachment);
         result
@@ -161,12 +174,12 @@ impl Database {
         });
         drop(pipeline);
         debug_assert_eq!(fitted, Ok(()), "a length within the room is never refused");
-        self.open_file().map_err(refused)
+        self.reopen()
     }
 
     /// Opens the database again as the last sync left it, as if after a crash.
     fn recover(&mut self) -> Result<(), StorageError> {
-        if let Some(Open { database, attachment }) = self.open.take() {
+        if let Some(Open { database, attachment }) = self.take() {
             // First the attachment: the database must not write its end.
             drop(attachment);
             drop(database);
@@ -183,7 +196,7 @@ impl Database {
             debug_assert_eq!(cut, Ok(()), "a length within the room is never refused");
         }
         drop(pipeline);
-        self.open_file().map_err(refused)
+        self.reopen()
     }
 }
 

@@ -448,7 +448,7 @@ impl Pipeline {
             match self.read_once(DATA_OFFSET + offset, length) {
                 Ok(content) => return Ok(content),
                 Err(_) if attempt < READ_ATTEMPTS => attempt += 1,
-                Err(error) => return Err(Fault::Device(Operation::Read, error)),
+                Err(error) => return Err(self.fault(Operation::Read, error)),
             }
         }
     }
