@@ -109,8 +109,10 @@ pub(super) struct Flow {
     /// The end of the data seen so far, in order or not.
     receive_highest: Sequence,
     peer: SynOptions,
-    /// The peer's window, and the largest it has been, in bytes.
-    peer_window: u32,
+    /// How far the peer lets us send. It never goes back: a segment that says less was overtaken on the way, or its sender
+    /// shrinks its window, which RFC 9293 3.8.6 has it not do and us be robust against.
+    peer_window_end: Sequence,
+    /// The largest window that the peer announced, in bytes.
     peer_window_largest: u32,
     /// Bytes received since the receive buffer last grew.
     received: usize,
@@ -164,7 +166,7 @@ impl Flow {
             receive_user: Sequence(0),
             receive_highest: Sequence(0),
             peer: SynOptions { mss: DEFAULT_MSS, scale: None, sack: false },
-            peer_window: 0,
+            peer_window_end: first + 1,
             peer_window_largest: 0,
             received: 0,
             wants_room: false,
@@ -249,7 +251,7 @@ impl Flow {
         flow.wire.peer_mss = mss;
         flow.receive_user = segment.sequence;
         flow.receive_highest = segment.sequence;
-        flow.set_peer_window(u32::from(segment.window));
+        flow.note_window(next, u32::from(segment.window));
         flow.wire.send_next = next;
         flow.wire.acknowledged = Some(segment.sequence);
         flow.wire.window_end = segment.sequence + flow.sizes.receive;
@@ -269,12 +271,18 @@ impl Flow {
         self.receive_highest = self.receive_user;
         self.wire.scaling = self.peer.scale.is_some();
         self.wire.socket_scale = if self.wire.scaling { scale_for(self.sizes.receive) } else { 0 };
-        self.set_peer_window(u32::from(segment.window));
+        self.note_window(self.send_user, u32::from(segment.window));
     }
 
-    fn set_peer_window(&mut self, window: u32) {
-        self.peer_window = window;
+    fn note_window(&mut self, acknowledgment: Sequence, window: u32) {
+        self.peer_window_end = self.peer_window_end.max(acknowledgment + window as usize);
         self.peer_window_largest = self.peer_window_largest.max(window);
+    }
+
+    /// The window field in which a peer that acknowledges this number announces all it ever did.
+    fn window_field(&self, acknowledgment: Sequence) -> u16 {
+        let window = self.peer_window_end.ahead_of(acknowledgment).max(0) >> self.peer.scale.unwrap_or(0);
+        window.min(i32::from(u16::MAX)) as u16
     }
 
     /// Puts a new socket in place, established and with nothing in flight, at the sequence numbers of this connection.
@@ -310,12 +318,12 @@ impl Flow {
             return false;
         }
 
-        let field = (self.peer_window >> self.peer.scale.unwrap_or(0)).min(u32::from(u16::MAX));
+        let field = self.window_field(self.send_user);
         let acknowledgment = ControlSegment {
             control: Control::None,
             sequence: receive_next,
             acknowledgment: Some(first + 1),
-            window: field as u16,
+            window: field,
             options: None,
         };
         let mut buffer = [0; 128];
@@ -449,7 +457,7 @@ impl Flow {
             return;
         }
         let clipped = self.clip(&mut segment, &mut packet);
-        self.note_segment(&segment, &view, now);
+        self.note_segment(&mut segment, &mut packet, &view, now);
 
         let Phase::Active(socket) = &mut self.phase else { return };
         let before = socket.tcp().recv_queue();
@@ -479,14 +487,20 @@ impl Flow {
         true
     }
 
-    fn note_segment(&mut self, segment: &Segment, view: &View, now: Instant) {
+    fn note_segment(&mut self, segment: &mut Segment, packet: &mut IpPacket, view: &View, now: Instant) {
         if view.state == State::SynSent || segment.control == Control::Syn {
             return;
         }
         if view.state == State::SynReceived {
             self.round_trip = now.since(self.opened);
         }
-        self.set_peer_window(u32::from(segment.window) << self.peer.scale.unwrap_or(0));
+        if let Some(number) = segment.acknowledgment {
+            self.note_window(number, u32::from(segment.window) << self.peer.scale.unwrap_or(0));
+            let field = self.window_field(number);
+            if field > segment.window {
+                segment.set_window(packet, field);
+            }
+        }
         // Only what falls into the window can be waiting there.
         let end = segment.sequence + segment.payload;
         if segment.payload > 0 && end <= view.receive_next + self.room() {
