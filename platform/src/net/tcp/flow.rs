@@ -40,15 +40,17 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn new(shared: &Rc<Shared>, sizes: Sizes, nodelay: bool) -> Self {
+    fn new(shared: &Rc<Shared>, sizes: Sizes, nodelay: bool, keepalive: Keepalive) -> Self {
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; sizes.receive]),
             tcp::SocketBuffer::new(vec![0; sizes.send]),
         );
         socket.set_congestion_control(tcp::CongestionControl::Cubic);
         socket.set_timeout(Some(USER_TIMEOUT.into()));
-        socket.set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
         socket.set_nagle_enabled(!nodelay);
+        if keepalive == Keepalive::Regular {
+            socket.set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
+        }
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
         Self { set, handle, _share: BufferShare::take(shared, sizes.receive + sizes.send) }
@@ -61,6 +63,14 @@ impl Socket {
     pub(super) fn tcp_mut(&mut self) -> &mut tcp::Socket<'static> {
         self.set.get_mut(self.handle)
     }
+}
+
+/// When a new socket probes an idle peer first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keepalive {
+    /// After [`KEEPALIVE_INTERVAL`].
+    Regular,
+    AtOnce,
 }
 
 /// Sizes of a socket's buffers in bytes.
@@ -114,6 +124,9 @@ pub(super) struct Flow {
     peer_window_end: Sequence,
     /// The largest window that the peer announced, in bytes.
     peer_window_largest: u32,
+    /// A keepalive probe went out after a long silence, and no answer has come: it does not fold then, so that smoltcp's
+    /// timeout can end it.
+    probing: bool,
     /// Bytes received since the receive buffer last grew.
     received: usize,
     /// The application filled the send buffer: it is to grow as soon as it is empty.
@@ -168,6 +181,7 @@ impl Flow {
             peer: SynOptions { mss: DEFAULT_MSS, scale: None, sack: false },
             peer_window_end: first + 1,
             peer_window_largest: 0,
+            probing: false,
             received: 0,
             wants_room: false,
             nodelay: true,
@@ -222,7 +236,7 @@ impl Flow {
         flow.deadline = Some(deadline);
         flow.backlog = Some(backlog);
         flow.note_peer(segment, packet);
-        let mut socket = Socket::new(context.shared, flow.sizes, flow.nodelay);
+        let mut socket = Socket::new(context.shared, flow.sizes, flow.nodelay, Keepalive::Regular);
         let listening = socket.tcp_mut().listen(flow.listen_endpoint());
         debug_assert!(listening.is_ok(), "a new socket listens on any port but 0");
         let mut device =
@@ -255,7 +269,7 @@ impl Flow {
         flow.wire.send_next = next;
         flow.wire.acknowledged = Some(segment.sequence);
         flow.wire.window_end = segment.sequence + flow.sizes.receive;
-        flow.stage(context.shared, flow.sizes, now).then_some(flow)
+        flow.stage(context.shared, flow.sizes, Keepalive::Regular, now).then_some(flow)
     }
 
     fn listen_endpoint(&self) -> IpListenEndpoint {
@@ -287,12 +301,12 @@ impl Flow {
 
     /// Puts a new socket in place, established and with nothing in flight, at the sequence numbers of this connection.
     /// False if smoltcp did not follow, which ends the connection.
-    fn stage(&mut self, shared: &Rc<Shared>, sizes: Sizes, now: Instant) -> bool {
+    fn stage(&mut self, shared: &Rc<Shared>, sizes: Sizes, keepalive: Keepalive, now: Instant) -> bool {
         self.phase = Phase::Closed;
         let key = self.wire.key;
         let first = self.send_user - 1;
         let receive_next = self.receive_user;
-        let mut socket = Socket::new(shared, sizes, self.nodelay);
+        let mut socket = Socket::new(shared, sizes, self.nodelay, keepalive);
         if socket.tcp_mut().listen(self.listen_endpoint()).is_err() {
             return false;
         }
@@ -334,6 +348,9 @@ impl Flow {
         if socket.tcp().state() != State::Established {
             return false;
         }
+        // Switched on in an idle connection, smoltcp probes at once.
+        socket.tcp_mut().set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
+        self.probing = keepalive == Keepalive::AtOnce;
         self.sizes = sizes;
         self.wire.socket_scale = if self.wire.scaling { scale_for(sizes.receive) } else { 0 };
         self.phase = Phase::Active(socket);
@@ -342,10 +359,19 @@ impl Flow {
 
     /// The socket of a connection that has one or can have one again.
     pub(super) fn unfold(&mut self, shared: &Rc<Shared>, now: Instant) -> Option<&mut Socket> {
+        self.unfold_with(shared, Keepalive::Regular, now)
+    }
+
+    fn unfold_with(
+        &mut self,
+        shared: &Rc<Shared>,
+        keepalive: Keepalive,
+        now: Instant,
+    ) -> Option<&mut Socket> {
         if matches!(self.phase, Phase::Folded) {
             // A window once announced must be kept, if there is memory at all; the send buffer starts small again.
             let receive = if shared.is_short() { SMALL_BUFFER } else { self.sizes.receive };
-            if !self.stage(shared, Sizes { receive, send: SMALL_BUFFER }, now) {
+            if !self.stage(shared, Sizes { receive, send: SMALL_BUFFER }, keepalive, now) {
                 self.error = Some(io::ErrorKind::ConnectionAborted);
             }
         }
@@ -456,6 +482,7 @@ impl Flow {
         if self.unfold(context.shared, now).is_none() {
             return;
         }
+        self.probing = false;
         let clipped = self.clip(&mut segment, &mut packet);
         self.note_segment(&mut segment, &mut packet, &view, now);
 
@@ -549,11 +576,7 @@ impl Flow {
             if now < self.last_activity + KEEPALIVE_IDLE {
                 return false;
             }
-            if let Some(socket) = self.unfold(context.shared, now) {
-                // Set on an idle connection, it probes at once.
-                socket.tcp_mut().set_keep_alive(None);
-                socket.tcp_mut().set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
-            }
+            self.unfold_with(context.shared, Keepalive::AtOnce, now);
         }
         let update = self.grow_receive(context.shared, now);
         let mut more = false;
@@ -586,7 +609,7 @@ impl Flow {
         let mtu = context.out.path_mtu(key.remote.ip());
         self.wire.mtu = mtu - mtu % MTU_STEP;
         let first = self.wire.send_next;
-        let mut socket = Socket::new(context.shared, self.sizes, self.nodelay);
+        let mut socket = Socket::new(context.shared, self.sizes, self.nodelay, Keepalive::Regular);
         let mut device = FlowDevice::stage(self.wire.mtu, context.out.offload());
         let mut seeded = interface(&mut device, seed_for(first), now);
         let connected = socket.tcp_mut().connect(seeded.context(), endpoint(key.remote), endpoint(key.local));
@@ -643,6 +666,7 @@ impl Flow {
             State::Listen => self.phase = Phase::Closed,
             State::Established
                 if self.is_quiet()
+                    && !self.probing
                     && self.backlog.is_none()
                     && self.wire.acknowledged == Some(self.receive_user)
                     && (shared.is_short() || now >= self.last_activity + FOLD_AFTER) =>
@@ -747,7 +771,7 @@ impl Flow {
         if receive <= self.sizes.receive || !shared.may_grow(receive) {
             return false;
         }
-        let staged = self.stage(shared, Sizes { receive, ..self.sizes }, now);
+        let staged = self.stage(shared, Sizes { receive, ..self.sizes }, Keepalive::Regular, now);
         if !staged {
             self.error = Some(io::ErrorKind::ConnectionAborted);
         }
@@ -786,7 +810,7 @@ impl Flow {
             if !shared.may_grow(send) {
                 send = larger;
             }
-            if !self.stage(shared, Sizes { send, ..self.sizes }, now) {
+            if !self.stage(shared, Sizes { send, ..self.sizes }, Keepalive::Regular, now) {
                 self.error = Some(io::ErrorKind::ConnectionAborted);
             }
         }
