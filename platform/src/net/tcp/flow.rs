@@ -140,6 +140,8 @@ pub(super) struct Flow {
     pub(super) deadline: Option<Instant>,
     /// The listener that this connection came to, until it is established.
     pub(super) backlog: Option<SharedBacklog>,
+    /// The application writes no more.
+    closing: bool,
     /// Nobody holds the stream any more.
     pub(super) detached: bool,
     detached_at: Instant,
@@ -191,6 +193,7 @@ impl Flow {
             last_challenge: None,
             deadline: None,
             backlog: None,
+            closing: false,
             detached: false,
             detached_at: now,
             remembered: false,
@@ -293,10 +296,11 @@ impl Flow {
         self.peer_window_largest = self.peer_window_largest.max(window);
     }
 
-    /// The window field in which a peer that acknowledges this number announces all it ever did.
+    /// The window field in which a peer that acknowledges this number announces all it ever did. Rounded up: with data in
+    /// flight the window must not seem closed, as smoltcp would then probe behind that data and never repeat it.
     fn window_field(&self, acknowledgment: Sequence) -> u16 {
-        let window = self.peer_window_end.ahead_of(acknowledgment).max(0) >> self.peer.scale.unwrap_or(0);
-        window.min(i32::from(u16::MAX)) as u16
+        let window = self.peer_window_end.ahead_of(acknowledgment).max(0).cast_unsigned();
+        window.div_ceil(1 << self.peer.scale.unwrap_or(0)).min(u32::from(u16::MAX)) as u16
     }
 
     /// Puts a new socket in place, established and with nothing in flight, at the sequence numbers of this connection.
@@ -579,6 +583,7 @@ impl Flow {
             self.unfold_with(context.shared, Keepalive::AtOnce, now);
         }
         let update = self.grow_receive(context.shared, now);
+        self.close_socket();
         let mut more = false;
         if let Phase::Active(socket) = &mut self.phase {
             let mut device = FlowDevice::network(context.out, &mut self.wire, budget);
@@ -893,7 +898,8 @@ impl Flow {
 
     /// Whether the application may still write.
     pub(super) fn may_send(&self) -> bool {
-        matches!(self.state(), State::Established | State::CloseWait | State::SynSent | State::SynReceived)
+        let open = [State::Established, State::CloseWait, State::SynSent, State::SynReceived];
+        !self.closing && open.contains(&self.state())
     }
 
     /// Whether the handshake is done.
@@ -903,7 +909,17 @@ impl Flow {
 
     /// Sends a FIN after what is still to be sent.
     pub(super) fn close(&mut self, shared: &Rc<Shared>, now: Instant) {
-        if let Some(socket) = self.unfold(shared, now) {
+        self.closing = true;
+        self.unfold(shared, now);
+        self.close_socket();
+    }
+
+    /// Has smoltcp send the FIN, once that is safe: in LAST-ACK its socket does not take in window updates, so what is left
+    /// to send must fit into the window already.
+    fn close_socket(&mut self) {
+        let Phase::Active(socket) = &mut self.phase else { return };
+        let fits = self.send_user + 1 <= self.peer_window_end || socket.tcp().send_queue() == 0;
+        if self.closing && (fits || socket.tcp().state() != State::CloseWait) {
             socket.tcp_mut().close();
         }
     }
