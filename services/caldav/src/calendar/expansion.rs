@@ -298,7 +298,8 @@ impl<'r> Expansion<'r> {
         }
         if !rule.by_day.is_empty() {
             let on = weekday(day);
-            if !rule.by_day.iter().any(|&(ordinal, wanted)| wanted == on && self.admits_ordinal(day, ordinal)) {
+            if !rule.by_day.iter().any(|&(ordinal, wanted)| wanted == on && self.admits_ordinal(day, ordinal))
+            {
                 return false;
             }
         }
@@ -408,11 +409,8 @@ fn year_day(day: i64, year: i32) -> i32 {
 fn week_of(day: i64, year: i32, week_start: u8) -> (i32, i32) {
     // The first day of the first week of a year, by arithmetic that also holds for the years 0 and 10000.
     let first_week = |year: i32| {
-        let january = if year < 1 {
-            -719_162 - 366
-        } else {
-            days_from_civil(year, 1, 1).unwrap_or(2_932_897)
-        };
+        let january =
+            if year < 1 { -719_162 - 366 } else { days_from_civil(year, 1, 1).unwrap_or(2_932_897) };
         let into_week = (i64::from(weekday(january)) + 7 - i64::from(week_start)) % 7;
         if into_week <= 3 { january - into_week } else { january - into_week + 7 }
     };

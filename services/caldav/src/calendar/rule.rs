@@ -111,7 +111,8 @@ impl Rule {
                 }
                 "UNTIL" => rule.until = Some(DateTime::parse(value).ok_or(RuleError::Malformed)?),
                 "BYSECOND" => {
-                    rule.by_second = list(value, 0..=60)?.into_iter().map(|second| second.min(59).into()).collect();
+                    rule.by_second =
+                        list(value, 0..=60)?.into_iter().map(|second| second.min(59).into()).collect();
                     rule.by_second.dedup();
                 }
                 "BYMINUTE" => rule.by_minute = list(value, 0..=59)?.into_iter().map(i64::from).collect(),
@@ -172,7 +173,8 @@ fn parse_frequency(text: &str) -> Option<Frequency> {
 }
 
 fn parse_weekday(text: &str) -> Option<u8> {
-    let position = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"].iter().position(|day| day.eq_ignore_ascii_case(text))?;
+    let position =
+        ["MO", "TU", "WE", "TH", "FR", "SA", "SU"].iter().position(|day| day.eq_ignore_ascii_case(text))?;
     u8::try_from(position).ok()
 }
 
@@ -224,13 +226,29 @@ mod tests {
     #[test]
     fn what_is_not_a_rule_is_refused() {
         for bad in [
-            "", "COUNT=1", "FREQ=NEVER", "FREQ=DAILY;INTERVAL=0", "FREQ=DAILY;INTERVAL=-1", "FREQ=DAILY;COUNT=0",
-            "FREQ=DAILY;BYHOUR=24", "FREQ=DAILY;BYDAY=0MO", "FREQ=DAILY;BYDAY=\u{fc}", "FREQ=DAILY;BYMONTHDAY=0",
-            "FREQ=DAILY;BYMONTHDAY=32", "FREQ=DAILY;UNTIL=soon", "FREQ=DAILY;BYMONTH=13", "FREQ", "FREQ=DAILY;BYDAY=",
+            "",
+            "COUNT=1",
+            "FREQ=NEVER",
+            "FREQ=DAILY;INTERVAL=0",
+            "FREQ=DAILY;INTERVAL=-1",
+            "FREQ=DAILY;COUNT=0",
+            "FREQ=DAILY;BYHOUR=24",
+            "FREQ=DAILY;BYDAY=0MO",
+            "FREQ=DAILY;BYDAY=\u{fc}",
+            "FREQ=DAILY;BYMONTHDAY=0",
+            "FREQ=DAILY;BYMONTHDAY=32",
+            "FREQ=DAILY;UNTIL=soon",
+            "FREQ=DAILY;BYMONTH=13",
+            "FREQ",
+            "FREQ=DAILY;BYDAY=",
         ] {
             assert_eq!(Rule::parse(bad), Err(RuleError::Malformed), "{bad}");
         }
-        for other in ["RSCALE=CHINESE;FREQ=YEARLY", "FREQ=YEARLY;RSCALE=HEBREW;BYMONTH=5L", "FREQ=YEARLY;SKIP=FORWARD;RSCALE=GREGORIAN"] {
+        for other in [
+            "RSCALE=CHINESE;FREQ=YEARLY",
+            "FREQ=YEARLY;RSCALE=HEBREW;BYMONTH=5L",
+            "FREQ=YEARLY;SKIP=FORWARD;RSCALE=GREGORIAN",
+        ] {
             assert_eq!(Rule::parse(other), Err(RuleError::Unsupported), "{other}");
         }
         assert!(Rule::parse("RSCALE=GREGORIAN;FREQ=YEARLY;SKIP=OMIT").is_ok());

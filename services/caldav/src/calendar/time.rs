@@ -183,7 +183,9 @@ impl Duration {
 }
 
 /// The dates of a property that holds a list of them (EXDATE, RDATE), as `(value, end of period)`.
-pub(super) fn date_list(property: &Property<'_>) -> impl Iterator<Item = Option<(DateTime, Option<PeriodEnd>)>> {
+pub(super) fn date_list(
+    property: &Property<'_>,
+) -> impl Iterator<Item = Option<(DateTime, Option<PeriodEnd>)>> {
     property.value.split(',').map(|text| match text.split_once('/') {
         None => DateTime::parse(text).map(|start| (start, None)),
         Some((start, end)) => {
@@ -204,14 +206,18 @@ pub(super) enum PeriodEnd {
 }
 
 fn number(digits: &[u8]) -> Option<i32> {
-    digits.iter().try_fold(0, |number, digit| {
-        digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0'))
-    })
+    digits
+        .iter()
+        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0')))
 }
 
 /// Days from 1970-01-01 to a date of the Gregorian calendar, years 1 to 9999; `None` if there is no such day.
 pub(super) fn days_from_civil(year: i32, month: i32, day: i32) -> Option<i64> {
-    if !(1..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+    if !(1..=9999).contains(&year)
+        || !(1..=12).contains(&month)
+        || day < 1
+        || day > days_in_month(year, month)
+    {
         return None;
     }
     // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": years begin in March, eras have 400 years.
@@ -272,9 +278,20 @@ mod tests {
         assert_eq!(parse("19980118T230000"), Some((885_164_400, Form::Floating)));
         assert_eq!(parse("19970714T173000Z"), Some((868_901_400, Form::Utc)));
         assert_eq!(parse("19970630T235960Z"), parse("19970630T235959Z"));
-        for bad in ["", "1997071", "19970732", "19970229", "19971301", "00000101", "19970714T", "19970714T1730",
-            "19970714T240000", "19970714T173000+0100", "199707\u{fc}", "1997071٣"]
-        {
+        for bad in [
+            "",
+            "1997071",
+            "19970732",
+            "19970229",
+            "19971301",
+            "00000101",
+            "19970714T",
+            "19970714T1730",
+            "19970714T240000",
+            "19970714T173000+0100",
+            "199707\u{fc}",
+            "1997071٣",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

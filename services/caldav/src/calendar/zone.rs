@@ -41,8 +41,7 @@ impl Zone {
         let text = decode(text.as_bytes()).ok()?;
         let calendars = parse(&text).ok()?;
         let definition = calendars.first()?.components.iter().find(|component| component.is("VTIMEZONE"))?;
-        Self::of_definition(definition)
-            .or_else(|| Self::of_name(&definition.property("TZID")?.text()))
+        Self::of_definition(definition).or_else(|| Self::of_name(&definition.property("TZID")?.text()))
     }
 
     /// A zone of the IANA database by its name. Names with a prefix, as some clients make them
@@ -86,7 +85,8 @@ impl Zone {
         match self {
             Self::Utc => local,
             Self::Iana(zone) => {
-                let instant = civil(local).and_then(|civil| zone.to_ambiguous_timestamp(civil).compatible().ok());
+                let instant =
+                    civil(local).and_then(|civil| zone.to_ambiguous_timestamp(civil).compatible().ok());
                 instant.map_or(local, jiff::Timestamp::as_second)
             }
             // Both sides of a transition: see `Transition`.
@@ -101,7 +101,8 @@ impl Zone {
             Self::Utc => instant,
             Self::Iana(zone) => {
                 let timestamp = jiff::Timestamp::from_second(instant);
-                timestamp.map_or(instant, |timestamp| instant + i64::from(zone.to_offset(timestamp).seconds()))
+                timestamp
+                    .map_or(instant, |timestamp| instant + i64::from(zone.to_offset(timestamp).seconds()))
             }
             Self::Rules(rules) => instant + rules.offset(instant, |t| t.instant),
         }
@@ -225,7 +226,9 @@ impl Observances {
         let (from, to) = match known.years {
             Some((from, to)) if (from..=to).contains(&year) => (from, to),
             // Years are asked for in clusters; a long way off starts anew.
-            Some((from, to)) if (from - 20..=to + 20).contains(&year) => (from.min(year - 1), to.max(year + 2)),
+            Some((from, to)) if (from - 20..=to + 20).contains(&year) => {
+                (from.min(year - 1), to.max(year + 2))
+            }
             _ => (year - 1, year + 2),
         };
         if known.years != Some((from, to)) {
@@ -254,7 +257,8 @@ fn parse_offset(text: &str) -> Option<i64> {
     if !matches!(digits.len(), 4 | 6) || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let number = |range: std::ops::Range<usize>| digits.get(range).map_or(Some(0), |text| text.parse::<i64>().ok());
+    let number =
+        |range: std::ops::Range<usize>| digits.get(range).map_or(Some(0), |text| text.parse::<i64>().ok());
     let seconds = number(0..2)? * 3600 + number(2..4)? * 60 + number(4..6)?;
     // No clock on Earth was ever further off.
     (seconds <= 26 * 3600).then_some(sign * seconds)
@@ -307,7 +311,12 @@ mod tests {
 
     #[test]
     fn names_are_found_with_prefixes_and_not_by_chance() {
-        for name in ["Europe/Berlin", "europe/berlin", "/freeassociation.sourceforge.net/Europe/Berlin", "/example.org/2024/America/Argentina/Salta"] {
+        for name in [
+            "Europe/Berlin",
+            "europe/berlin",
+            "/freeassociation.sourceforge.net/Europe/Berlin",
+            "/example.org/2024/America/Argentina/Salta",
+        ] {
             assert!(matches!(Zone::of_name(name), Some(Zone::Iana(_))), "{name}");
         }
         assert!(matches!(Zone::of_name("Etc/UTC"), Some(Zone::Utc)));
