@@ -196,7 +196,7 @@ impl<'r> Expansion<'r> {
                 }
                 let start_weekday = weekday(start_day);
                 for day in first..first + 7 {
-                    let wanted = !rule.by_day.is_empty() || weekday(day) == start_weekday;
+                    let wanted = !self.needs_date() || weekday(day) == start_weekday;
                     if wanted && self.admits_day(day) {
                         self.set.days.push(day);
                     }
