@@ -1,0 +1,106 @@
+//! Refusals: a status, and where the RFCs name one, the precondition that was violated (RFC 4918, section 16).
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+use super::xml::Writer;
+
+/// The media type of every XML answer.
+pub(crate) const XML_TYPE: HeaderValue = HeaderValue::from_static("application/xml; charset=utf-8");
+
+/// A request that was refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// The status of the answer.
+    pub(crate) status: StatusCode,
+    condition: Option<&'static str>,
+    href: Option<String>,
+    reason: Cow<'static, str>,
+}
+
+impl Failure {
+    /// A bare status.
+    pub(crate) const fn status(status: StatusCode) -> Self {
+        Self { status, condition: None, href: None, reason: Cow::Borrowed("") }
+    }
+
+    /// 403 with a precondition that the request can never meet; `condition` with the prefix of the writer, as in
+    /// `C:valid-calendar-data`.
+    pub(crate) const fn forbidden(condition: &'static str) -> Self {
+        Self { status: StatusCode::FORBIDDEN, condition: Some(condition), href: None, reason: Cow::Borrowed("") }
+    }
+
+    /// 409 with a precondition that another request may bring about.
+    pub(crate) const fn conflict(condition: &'static str) -> Self {
+        Self { status: StatusCode::CONFLICT, condition: Some(condition), href: None, reason: Cow::Borrowed("") }
+    }
+
+    /// The same with another status.
+    pub(crate) const fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same with the resource that is in the way; `href` is percent-encoded.
+    pub(crate) fn at(mut self, href: String) -> Self {
+        self.href = Some(href);
+        self
+    }
+
+    /// The same with an explanation for people.
+    pub(crate) fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    /// The precondition, if one is named.
+    pub(crate) const fn condition(&self) -> Option<&'static str> {
+        self.condition
+    }
+
+    /// Writes `<D:error>` with the precondition, if one is named.
+    pub(crate) fn write_error(&self, writer: &mut Writer) {
+        if let Some(condition) = self.condition {
+            writer.open("D:error");
+            self.write_condition(condition, writer);
+            writer.close("D:error");
+        }
+    }
+
+    /// The answer to the client.
+    pub(crate) fn into_response(self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = self.status;
+        if let Some(condition) = self.condition {
+            let mut writer = Writer::document("error", 512);
+            self.write_condition(condition, &mut writer);
+            if !self.reason.is_empty() {
+                writer.element("D:responsedescription", &self.reason);
+            }
+            response.headers_mut().insert(CONTENT_TYPE, XML_TYPE);
+            *response.body_mut() = writer.finish("error").into();
+        } else if !self.reason.is_empty() {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            *response.body_mut() = format!("{}\n", self.reason).into();
+        }
+        response
+    }
+
+    fn write_condition(&self, condition: &str, writer: &mut Writer) {
+        match &self.href {
+            Some(href) => {
+                writer.open(condition);
+                writer.href(href);
+                writer.close(condition);
+            }
+            None => {
+                writer.raw("<");
+                writer.raw(condition);
+                writer.raw("/>");
+            }
+        }
+    }
+}

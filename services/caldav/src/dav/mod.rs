@@ -1,0 +1,5 @@
+//! dav
+mod error;
+mod path;
+mod precondition;
+mod xml;
