@@ -1,6 +1,20 @@
 #![forbid(unsafe_code)]
 //! Calendars and contacts over CalDAV and CardDAV, kept in git.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`dav`] | the protocol: a request and a transaction in, an answer out |
+//! | [`users`] | passwords, who has given the right one, and who is guessing |
+//! | [`repository`] | one git repository per user in redb tables: snapshots, changes, synchronisation, export |
+//! | [`index`] | what queries need to know of a resource without reading it |
+//! | [`calendar`] | iCalendar: validation, time zones, recurrence, filters |
+//! | [`contact`] | vCard: validation and filters |
+//! | [`contentline`] | the lines that iCalendar and vCard are made of |
 
+pub mod calendar;
+pub mod contact;
+pub mod contentline;
 pub mod dav;
+pub mod index;
+pub mod repository;
 pub mod users;
-pub mod repository { #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)] pub enum Home { Calendars, Contacts } impl Home { pub const fn folder(self) -> &'static str { match self { Self::Calendars => "calendars", Self::Contacts => "contacts" } } } }
