@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
-use super::xml::Writer;
+use super::xml::{Writer, XmlError};
+use crate::repository;
 
 /// The media type of every XML answer.
 pub(crate) const XML_TYPE: HeaderValue = HeaderValue::from_static("application/xml; charset=utf-8");
@@ -56,11 +57,6 @@ impl Failure {
         self
     }
 
-    /// The precondition, if one is named.
-    pub(crate) const fn condition(&self) -> Option<&'static str> {
-        self.condition
-    }
-
     /// Writes `<D:error>` with the precondition, if one is named.
     pub(crate) fn write_error(&self, writer: &mut Writer) {
         if let Some(condition) = self.condition {
@@ -96,11 +92,49 @@ impl Failure {
                 writer.href(href);
                 writer.close(condition);
             }
-            None => {
-                writer.raw("<");
-                writer.raw(condition);
-                writer.raw("/>");
-            }
+            None => writer.empty_tag(condition),
         }
+    }
+}
+
+impl From<XmlError> for Failure {
+    fn from(error: XmlError) -> Self {
+        Self::status(StatusCode::BAD_REQUEST).because(error.to_string())
+    }
+}
+
+/// Why a request was not carried out, by who is at fault.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The peer asked for what cannot be.
+    Peer(Failure),
+    /// The store failed.
+    Fault(repository::Error),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Peer(failure)
+    }
+}
+
+impl From<repository::Error> for Refusal {
+    fn from(error: repository::Error) -> Self {
+        use repository::Error;
+        let failure = match &error {
+            Error::Name(_) => Failure::status(StatusCode::FORBIDDEN),
+            // RFC 4918, section 9.7.1: the parent of what is to be made is missing.
+            Error::NoCollection => Failure::status(StatusCode::CONFLICT),
+            Error::NoResource => Failure::status(StatusCode::NOT_FOUND),
+            Error::CollectionExists => {
+                Failure::forbidden("D:resource-must-be-null").with_status(StatusCode::METHOD_NOT_ALLOWED)
+            }
+            Error::UidConflict(_) => Failure::status(StatusCode::CONFLICT),
+            Error::UnsupportedComponent => Failure::forbidden("C:supported-calendar-component"),
+            Error::TooLarge | Error::TooManyCollections => Failure::status(StatusCode::INSUFFICIENT_STORAGE),
+            Error::UnknownToken => Failure::forbidden("D:valid-sync-token"),
+            Error::Misuse(_) | Error::Corrupt(_) | Error::Storage(_) => return Self::Fault(error),
+        };
+        Self::Peer(failure.because(error.to_string()))
     }
 }

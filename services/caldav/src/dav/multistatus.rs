@@ -39,10 +39,17 @@ pub(crate) enum NoData {}
 pub(crate) trait WriteData {
     /// Writes the element with the data of `resource`; false when it has none.
     fn write(&self, resource: &Resource<'_>, data: Option<&str>, writer: &mut Writer) -> bool;
+
+    /// The element's tag with the writer's prefix.
+    fn tag(&self) -> &'static str;
 }
 
 impl WriteData for NoData {
     fn write(&self, _: &Resource<'_>, _: Option<&str>, _: &mut Writer) -> bool {
+        match *self {}
+    }
+
+    fn tag(&self) -> &'static str {
         match *self {}
     }
 }
@@ -178,13 +185,10 @@ impl<'a> Multistatus<'a> {
         self.writer.raw("<D:propstat><D:prop>");
         for &index in &self.missing {
             match properties.get(index) {
-                Some(Property::Live(live)) => {
-                    self.writer.raw("<");
-                    self.writer.raw(live.tag());
-                    self.writer.raw("/>");
-                }
+                Some(Property::Live(live)) => self.writer.empty_tag(live.tag()),
+                Some(Property::Data(wanted)) => self.writer.empty_tag(wanted.tag()),
                 Some(Property::Other(name)) => self.writer.empty(name),
-                Some(Property::Data(_)) | None => {}
+                None => {}
             }
         }
         close_propstat(StatusCode::NOT_FOUND, &mut self.writer);
@@ -220,9 +224,7 @@ impl<'a> Multistatus<'a> {
             let start = self.writer.len();
             if resource.write(*live, self.viewer, &mut self.writer) {
                 self.writer.truncate(start);
-                self.writer.raw("<");
-                self.writer.raw(live.tag());
-                self.writer.raw("/>");
+                self.writer.empty_tag(live.tag());
             }
         }
         if let Some(stored) = resource.stored() {

@@ -103,6 +103,13 @@ impl Writer {
         self.out.push('>');
     }
 
+    /// `<tag/>`.
+    pub(crate) fn empty_tag(&mut self, tag: &str) {
+        self.out.push('<');
+        self.out.push_str(tag);
+        self.out.push_str("/>");
+    }
+
     /// An empty element with this name, whatever its namespace.
     pub(crate) fn empty(&mut self, name: &Name) {
         self.out.push('<');
