@@ -159,7 +159,8 @@ impl<'a> Parameter<'a> {
             let end = find_unquoted(text, |byte| byte == b',');
             rest = end.map(|end| &text[end + 1..]);
             let value = &text[..end.unwrap_or(text.len())];
-            let value = value.strip_prefix('"').map_or(value, |value| value.strip_suffix('"').unwrap_or(value));
+            let value =
+                value.strip_prefix('"').map_or(value, |value| value.strip_suffix('"').unwrap_or(value));
             Some(decode_carets(value))
         })
     }
@@ -199,7 +200,9 @@ impl<'a> Iterator for Parameters<'a> {
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match unfold(bytes) {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| ParseError::NotUtf8),
+        Cow::Borrowed(bytes) => {
+            std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| ParseError::NotUtf8)
+        }
         Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| ParseError::NotUtf8),
     }
 }
@@ -208,7 +211,8 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
 /// fold may split a character.
 fn unfold(bytes: &[u8]) -> Cow<'_, [u8]> {
     let is_fold = |feed: usize| matches!(bytes.get(feed + 1), Some(b' ' | b'\t'));
-    let mut feeds = (0..bytes.len()).filter(|&position| bytes[position] == b'\n' && is_fold(position)).peekable();
+    let mut feeds =
+        (0..bytes.len()).filter(|&position| bytes[position] == b'\n' && is_fold(position)).peekable();
     if feeds.peek().is_none() {
         return Cow::Borrowed(bytes);
     }

@@ -17,7 +17,8 @@ pub(super) fn check(request: &Envelope) -> Result<(), Failure> {
         // RFC 4918, section 9.6.1: a collection goes as a whole.
         Path::Collection(_) if matches!(request.depth()?, None | Some(Depth::Infinity)) => Ok(()),
         Path::Collection(_) => {
-            Err(Failure::status(StatusCode::BAD_REQUEST).because("a collection is deleted with Depth: infinity"))
+            Err(Failure::status(StatusCode::BAD_REQUEST)
+                .because("a collection is deleted with Depth: infinity"))
         }
         _ => Err(Failure::status(StatusCode::FORBIDDEN).because("homes and principals stay")),
     }
@@ -28,7 +29,8 @@ pub(super) fn run(request: &Envelope, transaction: &WriteTransaction) -> Result<
     let mut change = Change::begin(transaction, &request.session.user)?;
     let message = match &request.path {
         Path::Object(path, name) => {
-            let entry = tree::collection(change.snapshot(), path)?.entry(name)?.ok_or_else(tree::not_found)?;
+            let entry =
+                tree::collection(change.snapshot(), path)?.entry(name)?.ok_or_else(tree::not_found)?;
             let id = entry.etag.to_string();
             let state = State { exists: true, etag: Some(&id) };
             precondition::check(&request.headers, &request.path, state, false)?;

@@ -31,12 +31,22 @@ impl Failure {
     /// 403 with a precondition that the request can never meet; `condition` with the prefix of the writer, as in
     /// `C:valid-calendar-data`.
     pub(crate) const fn forbidden(condition: &'static str) -> Self {
-        Self { status: StatusCode::FORBIDDEN, condition: Some(condition), href: None, reason: Cow::Borrowed("") }
+        Self {
+            status: StatusCode::FORBIDDEN,
+            condition: Some(condition),
+            href: None,
+            reason: Cow::Borrowed(""),
+        }
     }
 
     /// 409 with a precondition that another request may bring about.
     pub(crate) const fn conflict(condition: &'static str) -> Self {
-        Self { status: StatusCode::CONFLICT, condition: Some(condition), href: None, reason: Cow::Borrowed("") }
+        Self {
+            status: StatusCode::CONFLICT,
+            condition: Some(condition),
+            href: None,
+            reason: Cow::Borrowed(""),
+        }
     }
 
     /// The same with another status.
@@ -79,7 +89,9 @@ impl Failure {
             response.headers_mut().insert(CONTENT_TYPE, XML_TYPE);
             *response.body_mut() = writer.finish("error").into();
         } else if !self.reason.is_empty() {
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
             *response.body_mut() = format!("{}\n", self.reason).into();
         }
         response

@@ -21,7 +21,8 @@ pub(super) fn get<T: Tables>(request: &Envelope, transaction: &T) -> Result<Resp
     let entry = collection.entry(name)?.ok_or_else(tree::not_found)?;
     let id = entry.etag.to_string();
     let state = State { exists: true, etag: Some(&id) };
-    let unchanged = precondition::check(&request.headers, &request.path, state, true)? == Verdict::NotModified;
+    let unchanged =
+        precondition::check(&request.headers, &request.path, state, true)? == Verdict::NotModified;
     let mut response = if unchanged {
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -47,7 +48,8 @@ pub(super) fn etag(id: &ObjectId) -> HeaderValue {
 
 fn listing<T: Tables>(request: &Envelope, snapshot: &Snapshot<'_, T>) -> Result<Response<Bytes>, Refusal> {
     let user = &request.session.user;
-    let mut lines = String::from("A CalDAV and CardDAV server. Give this address to a calendar or contacts program.\n\n");
+    let mut lines =
+        String::from("A CalDAV and CardDAV server. Give this address to a calendar or contacts program.\n\n");
     let mut line = |path: &str| {
         lines.push_str(path);
         lines.push('\n');
@@ -61,7 +63,9 @@ fn listing<T: Tables>(request: &Envelope, snapshot: &Snapshot<'_, T>) -> Result<
         Path::Principals | Path::Principal(_) => line(&path::principal(user)),
         Path::Homes(home) => line(&path::home_path(*home, user)),
         Path::Home(home, _) => {
-            tree::collections(snapshot, *home, user)?.iter().for_each(|collection| line(&collection.encode()));
+            tree::collections(snapshot, *home, user)?
+                .iter()
+                .for_each(|collection| line(&collection.encode()));
         }
         Path::Collection(collection) | Path::Object(collection, _) => {
             tree::collection(snapshot, collection)?;

@@ -103,7 +103,9 @@ impl Dav {
         let path = match Path::parse(parts.uri.path()) {
             Ok(path) => path,
             Err(PathError::Malformed) => {
-                return Err(Failure::status(StatusCode::BAD_REQUEST).because("a path that nothing has").into_response());
+                return Err(Failure::status(StatusCode::BAD_REQUEST)
+                    .because("a path that nothing has")
+                    .into_response());
             }
             Err(PathError::Unknown) => return Err(Failure::status(StatusCode::NOT_FOUND).into_response()),
         };

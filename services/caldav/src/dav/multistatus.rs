@@ -159,7 +159,12 @@ impl<'a> Multistatus<'a> {
         response
     }
 
-    fn these<D: WriteData>(&mut self, resource: &Resource<'_>, properties: &[Property<D>], data: Option<&str>) {
+    fn these<D: WriteData>(
+        &mut self,
+        resource: &Resource<'_>,
+        properties: &[Property<D>],
+        data: Option<&str>,
+    ) {
         let start = self.writer.len();
         self.writer.raw("<D:propstat><D:prop>");
         self.missing.clear();
@@ -237,9 +242,9 @@ impl<'a> Multistatus<'a> {
 }
 
 fn write_dead(resource: &Resource<'_>, name: &Name, writer: &mut Writer) -> bool {
-    let dead = resource.stored().and_then(|stored| {
-        stored.dead.iter().find(|dead| name.is(&dead.namespace, &dead.name))
-    });
+    let dead = resource
+        .stored()
+        .and_then(|stored| stored.dead.iter().find(|dead| name.is(&dead.namespace, &dead.name)));
     if let Some(dead) = dead {
         writer.raw(&dead.xml);
     }

@@ -89,7 +89,9 @@ impl Path {
             (None, _, _) => Self::Homes(home),
             (Some(user), None, _) => Self::Home(home, user),
             (Some(user), Some(name), None) => Self::Collection(CollectionPath { home, user, name }),
-            (Some(user), Some(name), Some(object)) => Self::Object(CollectionPath { home, user, name }, object),
+            (Some(user), Some(name), Some(object)) => {
+                Self::Object(CollectionPath { home, user, name }, object)
+            }
         })
     }
 
@@ -98,7 +100,9 @@ impl Path {
     pub(crate) fn parse_href(href: &str) -> Result<Self, PathError> {
         let href = href.trim();
         let path = match href.find("://") {
-            Some(scheme) if href[..scheme].bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
+            Some(scheme)
+                if href[..scheme].bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) =>
+            {
                 let authority = &href[scheme + 3..];
                 authority.find('/').map_or("/", |slash| &authority[slash..])
             }
@@ -166,7 +170,8 @@ fn decode_segment(segment: &str) -> Result<String, PathError> {
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
-            let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16)).ok_or(PathError::Malformed);
+            let mut digit =
+                || bytes.next().and_then(|b| char::from(b).to_digit(16)).ok_or(PathError::Malformed);
             let value = digit()? * 16 + digit()?;
             decoded.push(u8::try_from(value).map_err(|_| PathError::Malformed)?);
         } else {
@@ -218,8 +223,20 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_layout() {
-        for path in ["", "x", "//", "/calendars//x", "/calendars/../x", "/calendars/%2e%2E/x", "/calendars/a%2fb/x",
-            "/calendars/a/%zz", "/calendars/a/%f", "/calendars/a/%ff", "/calendars/a/b/%00", "/calendars/a/.git/x"] {
+        for path in [
+            "",
+            "x",
+            "//",
+            "/calendars//x",
+            "/calendars/../x",
+            "/calendars/%2e%2E/x",
+            "/calendars/a%2fb/x",
+            "/calendars/a/%zz",
+            "/calendars/a/%f",
+            "/calendars/a/%ff",
+            "/calendars/a/b/%00",
+            "/calendars/a/.git/x",
+        ] {
             assert_eq!(Path::parse(path), Err(PathError::Malformed), "{path}");
         }
         for path in ["/x", "/principals/a/b", "/calendars/a/b/c/d"] {

@@ -36,12 +36,18 @@ pub(crate) fn any(headers: &HeaderMap) -> bool {
 /// # Errors
 ///
 /// 412 when a condition does not hold, 400 when one cannot be read.
-pub(crate) fn check(headers: &HeaderMap, path: &Path, state: State<'_>, safe: bool) -> Result<Verdict, Failure> {
+pub(crate) fn check(
+    headers: &HeaderMap,
+    path: &Path,
+    state: State<'_>,
+    safe: bool,
+) -> Result<Verdict, Failure> {
     if headers.contains_key("if") && !if_header(headers, path, state)? {
         return Err(failed());
     }
     // If-Match compares strongly: a weak tag never matches.
-    if let Some(matched) = tags(headers, &IF_MATCH, |tag, weak| !weak && state.etag == Some(tag), state.exists)?
+    if let Some(matched) =
+        tags(headers, &IF_MATCH, |tag, weak| !weak && state.etag == Some(tag), state.exists)?
         && !matched
     {
         return Err(failed());
@@ -175,10 +181,18 @@ mod tests {
     fn if_match() {
         for value in ["\"a1\"", "*", "\"x\", \"a1\"", "a1"] {
             assert_eq!(judge("if-match", value, THERE, false), Ok(Verdict::Perform), "{value}");
-            assert_eq!(judge("if-match", value, NOWHERE, false), Err(StatusCode::PRECONDITION_FAILED), "{value}");
+            assert_eq!(
+                judge("if-match", value, NOWHERE, false),
+                Err(StatusCode::PRECONDITION_FAILED),
+                "{value}"
+            );
         }
         for value in ["\"x\"", "W/\"a1\"", ""] {
-            assert_eq!(judge("if-match", value, THERE, false), Err(StatusCode::PRECONDITION_FAILED), "{value}");
+            assert_eq!(
+                judge("if-match", value, THERE, false),
+                Err(StatusCode::PRECONDITION_FAILED),
+                "{value}"
+            );
         }
         assert_eq!(judge("if-match", "\"a1", THERE, false), Err(StatusCode::BAD_REQUEST));
     }

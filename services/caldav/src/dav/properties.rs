@@ -299,8 +299,12 @@ impl Resource<'_> {
             (Live::CalendarTimezoneId, Self::Collection(facts), Some(Home::Calendars)) => {
                 return text(&facts.properties.timezone_id, writer);
             }
-            (Live::CalendarColor, Self::Collection(facts), _) => return text(&facts.properties.color, writer),
-            (Live::CalendarOrder, Self::Collection(facts), _) => return text(&facts.properties.order, writer),
+            (Live::CalendarColor, Self::Collection(facts), _) => {
+                return text(&facts.properties.color, writer);
+            }
+            (Live::CalendarOrder, Self::Collection(facts), _) => {
+                return text(&facts.properties.order, writer);
+            }
             (Live::ScheduleCalendarTransp, Self::Collection(facts), Some(Home::Calendars)) => {
                 let transparent = facts.properties.transparent;
                 writer.raw(if transparent { "<C:transparent/>" } else { "<C:opaque/>" });
@@ -363,7 +367,12 @@ impl Resource<'_> {
         match self {
             Self::Home(_) => privileges.extend(["D:write", "D:bind", "D:unbind"]),
             Self::Collection(_) => privileges.extend([
-                "D:all", "D:write", "D:write-properties", "D:write-content", "D:bind", "D:unbind",
+                "D:all",
+                "D:write",
+                "D:write-properties",
+                "D:write-content",
+                "D:bind",
+                "D:unbind",
             ]),
             Self::Object(..) => privileges.extend(["D:all", "D:write", "D:write-content"]),
             _ => {}
@@ -379,10 +388,16 @@ impl Resource<'_> {
     }
 
     fn write_reports(&self, writer: &mut Writer) {
-        let mut reports = vec!["D:expand-property", "D:principal-search-property-set", "D:principal-property-search"];
+        let mut reports =
+            vec!["D:expand-property", "D:principal-search-property-set", "D:principal-property-search"];
         match (self, self.kind()) {
             (Self::Collection(_), Some(Home::Calendars)) => {
-                reports.extend(["C:calendar-query", "C:calendar-multiget", "C:free-busy-query", "D:sync-collection"]);
+                reports.extend([
+                    "C:calendar-query",
+                    "C:calendar-multiget",
+                    "C:free-busy-query",
+                    "D:sync-collection",
+                ]);
             }
             (Self::Collection(_), Some(Home::Contacts)) => {
                 reports.extend(["CR:addressbook-query", "CR:addressbook-multiget", "D:sync-collection"]);

@@ -36,7 +36,9 @@ impl Put {
         }
         let encoded = request.headers.get(CONTENT_ENCODING);
         if encoded.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(Failure::status(StatusCode::UNSUPPORTED_MEDIA_TYPE).because("Content-Encoding is not read"));
+            return Err(
+                Failure::status(StatusCode::UNSUPPORTED_MEDIA_TYPE).because("Content-Encoding is not read")
+            );
         }
         check_content_type(request, collection.home)?;
         if body.len() > request.limits.resource_bytes {
@@ -46,16 +48,22 @@ impl Put {
             }));
         }
         let summary = match collection.home {
-            Home::Calendars => calendar::validate(body)
-                .map_err(|invalid| Failure::forbidden("C:valid-calendar-data").because(invalid.to_string()))?,
-            Home::Contacts => contact::validate(body)
-                .map_err(|invalid| Failure::forbidden("CR:valid-address-data").because(invalid.to_string()))?,
+            Home::Calendars => calendar::validate(body).map_err(|invalid| {
+                Failure::forbidden("C:valid-calendar-data").because(invalid.to_string())
+            })?,
+            Home::Contacts => contact::validate(body).map_err(|invalid| {
+                Failure::forbidden("CR:valid-address-data").because(invalid.to_string())
+            })?,
         };
         Ok(Self { body: body.clone(), summary })
     }
 
     /// Stores it: 201 if it is new, 204 if there was one, and its `ETag`, since it is stored octet by octet.
-    pub(super) fn run(&self, request: &Envelope, transaction: &WriteTransaction) -> Result<Response<Bytes>, Refusal> {
+    pub(super) fn run(
+        &self,
+        request: &Envelope,
+        transaction: &WriteTransaction,
+    ) -> Result<Response<Bytes>, Refusal> {
         let Path::Object(path, name) = &request.path else { return Err(tree::not_found()) };
         let mut change = Change::begin(transaction, &request.session.user)?;
         let existing = match change.snapshot().collection(path.home, &path.name)? {
@@ -72,7 +80,8 @@ impl Put {
         let message = format!("{verb} {}/{}/{name}", path.home.folder(), path.name);
         request.session.author(|author| change.commit(author, &message))?;
         let mut response = Response::new(Bytes::new());
-        *response.status_mut() = if existing.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
+        *response.status_mut() =
+            if existing.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
         response.headers_mut().insert(ETAG, get::etag(&id));
         Ok(response)
     }
@@ -87,7 +96,9 @@ pub(super) fn refused(error: Error, path: &CollectionPath) -> Refusal {
             Failure::conflict(condition).at(Path::Object(path.clone(), other).encode()).into()
         }
         Error::UnsupportedComponent if !calendar => Failure::forbidden("CR:supported-address-data").into(),
-        Error::TooLarge => Failure::forbidden(if calendar { "C:max-resource-size" } else { "CR:max-resource-size" }).into(),
+        Error::TooLarge => {
+            Failure::forbidden(if calendar { "C:max-resource-size" } else { "CR:max-resource-size" }).into()
+        }
         error => error.into(),
     }
 }
@@ -104,7 +115,12 @@ fn check_content_type(request: &Envelope, home: Home) -> Result<(), Failure> {
         Home::Contacts => (&["text/vcard", "text/x-vcard", "text/directory"], "CR:supported-address-data"),
     };
     let known = expected.contains(&media) || matches!(media, "" | "text/plain" | "application/octet-stream");
-    let charset = parts.find_map(|part| part.strip_prefix("charset=")).map(|charset| charset.trim_matches('"'));
+    let charset =
+        parts.find_map(|part| part.strip_prefix("charset=")).map(|charset| charset.trim_matches('"'));
     let readable = charset.is_none_or(|charset| matches!(charset, "utf-8" | "utf8" | "us-ascii"));
-    if known && readable { Ok(()) } else { Err(Failure::forbidden(condition).because("the media type is not stored here")) }
+    if known && readable {
+        Ok(())
+    } else {
+        Err(Failure::forbidden(condition).because("the media type is not stored here"))
+    }
 }

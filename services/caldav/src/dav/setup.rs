@@ -29,8 +29,10 @@ pub fn set_up(transaction: &WriteTransaction, session: &Session) -> Result<(), E
         return Ok(());
     }
     for (home, name, displayname) in DEFAULTS {
-        let properties =
-            CollectionProperties { displayname: Some(displayname.to_owned()), ..CollectionProperties::default() };
+        let properties = CollectionProperties {
+            displayname: Some(displayname.to_owned()),
+            ..CollectionProperties::default()
+        };
         change.create_collection(home, name, &properties)?;
     }
     session.author(|author| change.commit(author, "Make the first calendar and address book"))?;

@@ -69,7 +69,8 @@ fn count<K: Ord + Clone>(records: &mut BTreeMap<K, Record>, key: K, now: Instant
     if !records.contains_key(&key) && records.len() >= MAX_TRACKED {
         records.retain(|_, record| now.since(record.last) < FORGOTTEN);
         if records.len() >= MAX_TRACKED
-            && let Some(oldest) = records.iter().min_by_key(|(_, record)| record.last).map(|(key, _)| key.clone())
+            && let Some(oldest) =
+                records.iter().min_by_key(|(_, record)| record.last).map(|(key, _)| key.clone())
         {
             records.remove(&oldest);
         }
@@ -135,7 +136,11 @@ mod tests {
     fn an_ipv6_network_is_one_peer() {
         let mut failures = Failures::default();
         for last in 0..FREE_PER_ADDRESS {
-            failures.failed("a", IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(last)).into()), Instant::START);
+            failures.failed(
+                "a",
+                IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(last)).into()),
+                Instant::START,
+            );
         }
         assert!(failures.wait("b", "2001:db8::ffff".parse().unwrap(), Instant::START).is_some());
         assert_eq!(failures.wait("b", "2001:db8:0:1::".parse().unwrap(), Instant::START), None);
@@ -145,7 +150,11 @@ mod tests {
     fn the_tables_are_bounded_and_a_success_clears_the_address() {
         let mut failures = Failures::default();
         for number in 0..3 * MAX_TRACKED as u32 {
-            failures.failed(&format!("user{number}"), IpAddr::V4(number.into()), Instant::from_nanos(number.into()));
+            failures.failed(
+                &format!("user{number}"),
+                IpAddr::V4(number.into()),
+                Instant::from_nanos(number.into()),
+            );
         }
         assert_eq!(failures.by_address.len(), MAX_TRACKED);
         assert_eq!(failures.by_user.len(), MAX_TRACKED);

@@ -82,7 +82,8 @@ impl StoredPassword {
             None => Version::default(),
         };
         let params = Params::try_from(&hash).map_err(|_| StoredPasswordError::Parameters)?;
-        let within = params.m_cost() <= MAX_MEMORY_KIB && params.m_cost().saturating_mul(params.t_cost()) <= MAX_WORK;
+        let within =
+            params.m_cost() <= MAX_MEMORY_KIB && params.m_cost().saturating_mul(params.t_cost()) <= MAX_WORK;
         if within { Ok(Self { hash, params, version }) } else { Err(StoredPasswordError::Parameters) }
     }
 
@@ -132,7 +133,8 @@ impl StoredPassword {
         let mut output = [0; phc::Output::MAX_LENGTH];
         let Some(output) = output.get_mut(..expected.len()) else { return Ok(false) };
         let argon2 = Argon2::new(Algorithm::Argon2id, self.version, self.params.clone());
-        if argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut memory[..]).is_err() {
+        if argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut memory[..]).is_err()
+        {
             return Ok(false);
         }
         // `Output` compares in constant time.
@@ -193,9 +195,18 @@ mod tests {
             ("", StoredPasswordError::Format),
             ("secret", StoredPasswordError::Format),
             ("$argon2id$v=19$m=256,t=2,p=1", StoredPasswordError::Format),
-            ("$argon2i$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", StoredPasswordError::Algorithm),
-            ("$argon2id$v=19$m=999999,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", StoredPasswordError::Parameters),
-            ("$argon2id$v=19$m=7168,t=4000000000,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", StoredPasswordError::Parameters),
+            (
+                "$argon2i$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+                StoredPasswordError::Algorithm,
+            ),
+            (
+                "$argon2id$v=19$m=999999,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+                StoredPasswordError::Parameters,
+            ),
+            (
+                "$argon2id$v=19$m=7168,t=4000000000,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+                StoredPasswordError::Parameters,
+            ),
         ] {
             assert_eq!(StoredPassword::parse(text).map(|_| ()), Err(error), "{text}");
         }

@@ -44,7 +44,8 @@ fn headers() {
     // RFC 7617, section 2.1: UTF-8, and a colon in the password.
     assert_eq!(read("basic dGVzdDoxMjPCow=="), Some(("test".into(), "123£".into())));
     assert_eq!(read("Basic YTpiOmM="), Some(("a".into(), "b:c".into())));
-    for value in ["", "Basic", "Basic ", "Basic !!", "Bearer QTpC", "Basic QQ==", "Basic OmE=", "Basic /zph"] {
+    for value in ["", "Basic", "Basic ", "Basic !!", "Bearer QTpC", "Basic QQ==", "Basic OmE=", "Basic /zph"]
+    {
         assert_eq!(read(value), None, "{value}");
     }
 }
@@ -88,7 +89,9 @@ fn guessing_is_slowed_down_but_not_for_who_is_remembered() {
 #[test]
 fn an_unknown_name_costs_the_same_work() {
     let users = users();
-    let Step::Verify(verification) = users.begin(credentials("nobody", "x"), HERE, Instant::START) else { panic!() };
+    let Step::Verify(verification) = users.begin(credentials("nobody", "x"), HERE, Instant::START) else {
+        panic!()
+    };
     assert!(verification.stored.is_some());
     assert_eq!(verification.run(), Ok(false));
 }

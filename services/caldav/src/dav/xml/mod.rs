@@ -4,6 +4,6 @@ mod name;
 mod read;
 mod write;
 
-pub(crate) use name::{APPLE, CALDAV, CARDDAV, CALENDAR_SERVER, DAV, Name};
+pub(crate) use name::{APPLE, CALDAV, CALENDAR_SERVER, CARDDAV, DAV, Name};
 pub(crate) use read::{Content, Element, XmlError, parse};
 pub(crate) use write::{Writer, escape_attribute, escape_text};

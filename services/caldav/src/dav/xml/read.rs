@@ -43,7 +43,9 @@ impl fmt::Display for XmlError {
         f.write_str(match self {
             Self::Encoding => "the body is not UTF-8",
             Self::Malformed => "the body is not well-formed XML with namespaces",
-            Self::TooLarge => "the XML body nests too deeply or has too many elements, attributes or namespaces",
+            Self::TooLarge => {
+                "the XML body nests too deeply or has too many elements, attributes or namespaces"
+            }
             Self::DocumentType => "document type declarations and entities are not accepted",
         })
     }
@@ -120,7 +122,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Element, XmlError> {
 
 fn of_reader(error: &quick_xml::Error) -> XmlError {
     match error {
-        quick_xml::Error::Namespace(quick_xml::name::NamespaceError::TooManyBindings(_)) => XmlError::TooLarge,
+        quick_xml::Error::Namespace(quick_xml::name::NamespaceError::TooManyBindings(_)) => {
+            XmlError::TooLarge
+        }
         _ => XmlError::Malformed,
     }
 }
@@ -187,8 +191,10 @@ fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Element, 
             continue;
         }
         let (namespace, local) = reader.resolver().resolve_attribute(attribute.key);
-        let value =
-            attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| XmlError::Malformed)?.into_owned();
+        let value = attribute
+            .normalized_value(XmlVersion::Implicit1_0)
+            .map_err(|_| XmlError::Malformed)?
+            .into_owned();
         attributes.push(Attribute {
             name: Name::new(&namespace_of(&namespace)?, valid(local.as_ref())?),
             prefix: attribute.key.prefix().map_or("", |prefix| prefix.into_inner()).to_owned(),
@@ -213,7 +219,8 @@ fn namespace_of<'n>(resolved: &'n ResolveResult<'_>) -> Result<std::borrow::Cow<
 fn valid(local: &str) -> Result<&str, XmlError> {
     let first = local.chars().next().ok_or(XmlError::Malformed)?;
     let start = first.is_ascii_alphabetic() || first == '_' || !first.is_ascii();
-    let rest = local.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') || !c.is_ascii());
+    let rest =
+        local.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') || !c.is_ascii());
     if start && rest { Ok(local) } else { Err(XmlError::Malformed) }
 }
 
@@ -315,7 +322,12 @@ impl Element {
 
 /// Declares `prefix` unless it already means `namespace` in `scope`. The fragment may be put anywhere, so the default
 /// namespace is declared even when it is none.
-fn declare<'a>(writer: &mut Writer, scope: &mut Vec<(&'a str, &'a str)>, prefix: &'a str, namespace: &'a str) {
+fn declare<'a>(
+    writer: &mut Writer,
+    scope: &mut Vec<(&'a str, &'a str)>,
+    prefix: &'a str,
+    namespace: &'a str,
+) {
     let bound = scope.iter().rev().find(|(bound, _)| *bound == prefix).map(|(_, namespace)| *namespace);
     if bound == Some(namespace) || prefix == "xml" {
         return;
@@ -352,7 +364,19 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_well_formed() {
-        for body in ["", "   ", "x", "<a>", "<a></b>", "<a/><b/>", "<p:a/>", "<a>&nbsp;</a>x", "<a x=1/>", "<a><?x", "<1/>"] {
+        for body in [
+            "",
+            "   ",
+            "x",
+            "<a>",
+            "<a></b>",
+            "<a/><b/>",
+            "<p:a/>",
+            "<a>&nbsp;</a>x",
+            "<a x=1/>",
+            "<a><?x",
+            "<1/>",
+        ] {
             assert!(parse(body.as_bytes()).is_err(), "{body:?}");
         }
         assert_eq!(parse(b"<a>\xff</a>"), Err(XmlError::Encoding));
