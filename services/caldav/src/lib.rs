@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`dav`] | the protocol: a request and a transaction in, an answer out |
+//! | [`configuration`] | what an operator decides |
 //! | [`users`] | passwords, who has given the right one, and who is guessing |
 //! | [`repository`] | one git repository per user in redb tables: snapshots, changes, synchronisation, export |
 //! | [`index`] | what queries need to know of a resource without reading it |
@@ -12,6 +13,7 @@
 //! | [`contentline`] | the lines that iCalendar and vCard are made of |
 
 pub mod calendar;
+pub mod configuration;
 pub mod contact;
 pub mod contentline;
 pub mod dav;

@@ -39,16 +39,6 @@ impl Failure {
         }
     }
 
-    /// 409 with a precondition that another request may bring about.
-    pub(crate) const fn conflict(condition: &'static str) -> Self {
-        Self {
-            status: StatusCode::CONFLICT,
-            condition: Some(condition),
-            href: None,
-            reason: Cow::Borrowed(""),
-        }
-    }
-
     /// The same with another status.
     pub(crate) const fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;

@@ -12,6 +12,7 @@ use super::precondition::{self, State};
 use super::properties::Live;
 use super::xml::{self, CALDAV, DAV, Element, Name, Writer};
 use super::{Envelope, tree};
+use crate::calendar::Zone;
 use crate::index::Component;
 use crate::repository::{Change, CollectionProperties, DeadProperty, Home};
 
@@ -197,7 +198,7 @@ impl Instruction {
             (Some(Live::CalendarColor), _) => properties.color = text.map(|text| text.trim().to_owned()),
             (Some(Live::CalendarOrder), _) => properties.order = text.map(|text| text.trim().to_owned()),
             (Some(Live::CalendarTimezone), Home::Calendars) => {
-                if text.as_deref().is_some_and(|text| !crate::calendar::is_timezone(text)) {
+                if text.as_deref().is_some_and(|text| Zone::of_object(text).is_none()) {
                     return not_set(StatusCode::FORBIDDEN, "C:valid-calendar-data");
                 }
                 properties.timezone = text;

@@ -93,7 +93,7 @@ pub(super) fn refused(error: Error, path: &CollectionPath) -> Refusal {
     match error {
         Error::UidConflict(other) => {
             let condition = if calendar { "C:no-uid-conflict" } else { "CR:no-uid-conflict" };
-            Failure::conflict(condition).at(Path::Object(path.clone(), other).encode()).into()
+            Failure::forbidden(condition).at(Path::Object(path.clone(), other).encode()).into()
         }
         Error::UnsupportedComponent if !calendar => Failure::forbidden("CR:supported-address-data").into(),
         Error::TooLarge => {

@@ -5,9 +5,10 @@ use redb::WriteTransaction;
 use super::Session;
 use crate::repository::{Change, CollectionProperties, Error, Home, Snapshot, Tables};
 
-/// The segments of what is made: names that several clients make by themselves, too.
-const DEFAULTS: [(Home, &str, &str); 2] =
-    [(Home::Calendars, "calendar", "Calendar"), (Home::Contacts, "contacts", "Contacts")];
+/// What is made, and its name for people.
+const DEFAULTS: [(Home, &str); 2] = [(Home::Calendars, "Calendar"), (Home::Contacts, "Contacts")];
+/// The segment of what is made.
+const SEGMENT: &str = "default";
 
 /// Whether the user has ever stored anything. A user who deleted the last calendar does not get another.
 ///
@@ -28,12 +29,12 @@ pub fn set_up(transaction: &WriteTransaction, session: &Session) -> Result<(), E
     if change.snapshot().head().is_some() {
         return Ok(());
     }
-    for (home, name, displayname) in DEFAULTS {
+    for (home, displayname) in DEFAULTS {
         let properties = CollectionProperties {
             displayname: Some(displayname.to_owned()),
             ..CollectionProperties::default()
         };
-        change.create_collection(home, name, &properties)?;
+        change.create_collection(home, SEGMENT, &properties)?;
     }
     session.author(|author| change.commit(author, "Make the first calendar and address book"))?;
     Ok(())

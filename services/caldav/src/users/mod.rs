@@ -5,6 +5,7 @@
 //! knows a socket: time comes in, verdicts go out.
 
 mod failures;
+mod gate;
 mod password;
 
 use core::fmt;
@@ -19,6 +20,7 @@ use blake2::digest::{KeyInit, Mac};
 use platform::device::{Entropy, Instant};
 
 use failures::Failures;
+pub use gate::{Enter, Gate, Pass};
 pub use password::{ITERATIONS, MAX_PASSWORD, MEMORY_KIB, OutOfMemory, StoredPassword, StoredPasswordError};
 
 /// How long a success is remembered. A password that the configuration takes away is forgotten at once, with the

@@ -3,10 +3,15 @@
 
 use std::borrow::Cow;
 
+use http::StatusCode;
+
+use super::filter;
+use crate::calendar::{CalendarData, ComponentData, DataError, PropertyData, TimeRange, Zone};
+use crate::contact::AddressData;
 use crate::contentline;
-use crate::dav::error::Failure;
+use crate::dav::error::{Failure, Refusal};
 use crate::dav::multistatus::{Property, Selection, WriteData};
-use crate::dav::properties::Resource;
+use crate::dav::properties::{CollectionFacts, Resource};
 use crate::dav::xml::{CALDAV, CARDDAV, Element, Writer};
 use crate::repository::Home;
 
@@ -14,9 +19,9 @@ use crate::repository::Home;
 #[derive(Debug, Clone)]
 pub(super) enum DataRequest {
     /// Of calendar objects.
-    Calendar,
+    Calendar(CalendarData),
     /// Of cards.
-    Card,
+    Card(AddressData),
 }
 
 /// Recognises a request for data in a report about `home`.
@@ -28,7 +33,7 @@ pub(super) fn read(element: &Element, home: Home) -> Result<Option<DataRequest>,
             if !content_type.eq_ignore_ascii_case("text/calendar") || version != "2.0" {
                 return Err(Failure::forbidden("C:supported-calendar-data"));
             }
-            Ok(Some(DataRequest::Calendar))
+            calendar_data(element).map(DataRequest::Calendar).map(Some)
         }
         Home::Contacts if element.name.is(CARDDAV, "address-data") => {
             let content_type = element.attribute("content-type").unwrap_or("text/vcard");
@@ -36,25 +41,116 @@ pub(super) fn read(element: &Element, home: Home) -> Result<Option<DataRequest>,
             if !content_type.eq_ignore_ascii_case("text/vcard") {
                 return Err(Failure::forbidden("CR:supported-address-data"));
             }
-            Ok(Some(DataRequest::Card))
+            Ok(Some(DataRequest::Card(address_data(element)?)))
         }
         _ => Ok(None),
     }
 }
 
-/// Whether a selection asks for data.
-pub(super) fn is_wanted(selection: &Selection<DataRequest>) -> bool {
-    match selection {
-        Selection::These(properties) | Selection::All(properties) => {
-            properties.iter().any(|property| matches!(property, Property::Data(_)))
+fn calendar_data(element: &Element) -> Result<CalendarData, Failure> {
+    let range = |local: &str| -> Result<Option<TimeRange>, Failure> {
+        let Some(element) = element.child(CALDAV, local) else { return Ok(None) };
+        let range = filter::range(element)?;
+        if range.start.is_none() || range.end.is_none() {
+            return Err(malformed("expand and its siblings have a start and an end"));
         }
-        Selection::Names => false,
+        Ok(Some(range))
+    };
+    Ok(CalendarData {
+        component: element.child(CALDAV, "comp").map(component_data).transpose()?,
+        expand: range("expand")?,
+        limit_recurrence_set: range("limit-recurrence-set")?,
+        limit_freebusy_set: range("limit-freebusy-set")?,
+    })
+}
+
+fn component_data(element: &Element) -> Result<ComponentData, Failure> {
+    let named = |local: &'static str| element.children().filter(move |child| child.name.is(CALDAV, local));
+    let all_properties = element.child(CALDAV, "allprop").is_some();
+    let all_components = element.child(CALDAV, "allcomp").is_some();
+    let properties = named("prop").map(|property| {
+        Ok(PropertyData { name: name(property)?, no_value: property.attribute("novalue") == Some("yes") })
+    });
+    Ok(ComponentData {
+        name: name(element)?,
+        properties: if all_properties { None } else { Some(properties.collect::<Result<_, Failure>>()?) },
+        components: if all_components {
+            None
+        } else {
+            Some(named("comp").map(component_data).collect::<Result<_, _>>()?)
+        },
+    })
+}
+
+fn address_data(element: &Element) -> Result<AddressData, Failure> {
+    let properties: Vec<_> = element.children().filter(|child| child.name.is(CARDDAV, "prop")).collect();
+    if properties.is_empty() || element.child(CARDDAV, "allprop").is_some() {
+        return Ok(AddressData::default());
+    }
+    let properties = properties.into_iter().map(|property| {
+        Ok(PropertyData { name: name(property)?, no_value: property.attribute("novalue") == Some("yes") })
+    });
+    Ok(AddressData { properties: Some(properties.collect::<Result<_, Failure>>()?) })
+}
+
+fn name(element: &Element) -> Result<String, Failure> {
+    element.attribute("name").map(str::to_owned).ok_or_else(|| malformed("comp and prop have a name"))
+}
+
+fn malformed(reason: &'static str) -> Failure {
+    Failure::status(StatusCode::BAD_REQUEST).because(reason)
+}
+
+/// What a report gives of each resource: its data, or only its properties.
+pub(super) struct Rendering<'s> {
+    wanted: Option<&'s DataRequest>,
+}
+
+impl<'s> Rendering<'s> {
+    /// The rendering that a selection asks for.
+    pub(super) fn of(selection: &'s Selection<DataRequest>) -> Self {
+        let wanted = match selection {
+            Selection::These(properties) | Selection::All(properties) => {
+                properties.iter().find_map(|property| match property {
+                    Property::Data(wanted) => Some(wanted),
+                    Property::Live(_) | Property::Other(_) => None,
+                })
+            }
+            Selection::Names => None,
+        };
+        Self { wanted }
+    }
+
+    /// Whether the bytes of resources are needed at all.
+    pub(super) const fn reads(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// The data of a resource as asked for.
+    pub(super) fn render<'b>(&self, bytes: &'b [u8], facts: &CollectionFacts) -> Result<Cow<'b, str>, Refusal> {
+        match self.wanted {
+            Some(DataRequest::Calendar(data)) if !data.is_whole() => {
+                let zone = Zone::of_collection(&facts.properties);
+                let part = data.apply(bytes, &zone).map_err(|error| match error {
+                    DataError::TooManyInstances => {
+                        Failure::forbidden("D:number-of-matches-within-limits").because(error.to_string())
+                    }
+                    DataError::Syntax(_) => Failure::forbidden("C:valid-calendar-data"),
+                })?;
+                Ok(Cow::Owned(text(&part).into_owned()))
+            }
+            Some(DataRequest::Card(data)) if !data.is_whole() => {
+                let part = data.apply(bytes).map_err(|_| Failure::forbidden("CR:valid-address-data"))?;
+                Ok(Cow::Owned(text(&part).into_owned()))
+            }
+            _ => Ok(text(bytes)),
+        }
     }
 }
 
 /// Stored bytes as text. A client may have folded a line inside a character; XML cannot carry such bytes, so the lines
 /// come unfolded then, which means the same (RFC 5545, section 3.1).
-pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
+fn text(bytes: &[u8]) -> Cow<'_, str> {
     match core::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => contentline::decode(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes)),
@@ -70,8 +166,8 @@ impl WriteData for DataRequest {
 
     fn tag(&self) -> &'static str {
         match self {
-            Self::Calendar => "C:calendar-data",
-            Self::Card => "CR:address-data",
+            Self::Calendar(_) => "C:calendar-data",
+            Self::Card(_) => "CR:address-data",
         }
     }
 }

@@ -2,8 +2,11 @@
 
 mod data;
 mod expand;
+mod filter;
+mod freebusy;
 mod multiget;
 mod principals;
+mod query;
 mod sync;
 
 use bytes::Bytes;
@@ -19,6 +22,8 @@ use crate::repository::{Home, Tables};
 /// A report, read.
 #[derive(Debug)]
 pub(super) enum Report {
+    Query(query::Query),
+    FreeBusy(freebusy::FreeBusyQuery),
     Multiget(multiget::Multiget),
     SyncCollection(sync::SyncCollection),
     ExpandProperty(expand::ExpandProperty),
@@ -31,6 +36,9 @@ impl Report {
     pub(super) fn read(request: &Envelope, body: &Bytes) -> Result<Self, Failure> {
         let root = xml::parse(body)?;
         match (&*root.name.namespace, &*root.name.local) {
+            (CALDAV, "calendar-query") => query::Query::read_calendar(request, &root).map(Self::Query),
+            (CARDDAV, "addressbook-query") => query::Query::read_contact(request, &root).map(Self::Query),
+            (CALDAV, "free-busy-query") => freebusy::FreeBusyQuery::read(request, &root).map(Self::FreeBusy),
             (CALDAV, "calendar-multiget") => {
                 multiget::Multiget::read(request, &root, Home::Calendars).map(Self::Multiget)
             }
@@ -57,6 +65,8 @@ impl Report {
         transaction: &T,
     ) -> Result<Response<Bytes>, Refusal> {
         match self {
+            Self::Query(query) => query.run(request, transaction),
+            Self::FreeBusy(query) => query.run(request, transaction),
             Self::Multiget(multiget) => multiget.run(request, transaction),
             Self::SyncCollection(sync) => sync.run(request, transaction),
             Self::ExpandProperty(expand) => expand.run(request, transaction),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::data::{self, DataRequest};
+use super::data::{self, DataRequest, Rendering};
 use crate::dav::error::{Failure, Refusal};
 use crate::dav::multistatus::{Multistatus, Selection};
 use crate::dav::path::{CollectionPath, Path};
@@ -40,6 +40,7 @@ impl Multiget {
         let snapshot = Snapshot::open(transaction, &request.session.user)?;
         let mut answer =
             Multistatus::new(request.viewer(), request.prefers_minimal(), self.hrefs.len() * 1024);
+        let rendering = Rendering::of(&self.selection);
         let mut opened = Opened { snapshot: &snapshot, last: None };
         for href in &self.hrefs {
             let path = Path::parse_href(href);
@@ -57,10 +58,18 @@ impl Multiget {
                 _ => None,
             };
             match found {
-                Some((collection, facts, entry)) => collection.with_bytes(&entry, |bytes| {
+                Some((collection, facts, entry)) => {
                     let resource = Resource::Object(facts, &entry);
-                    answer.resource(&resource, &self.selection, Some(&data::text(bytes)));
-                })?,
+                    if rendering.reads() {
+                        collection.with_bytes(&entry, |bytes| {
+                            let data = rendering.render(bytes, facts)?;
+                            answer.resource(&resource, &self.selection, Some(&data));
+                            Ok::<_, Refusal>(())
+                        })??;
+                    } else {
+                        answer.resource(&resource, &self.selection, None);
+                    }
+                }
                 None => answer.status(href.trim(), StatusCode::NOT_FOUND),
             }
             super::check_size(&answer, request)?;

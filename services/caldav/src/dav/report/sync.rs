@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::data::{self, DataRequest};
+use super::data::{self, DataRequest, Rendering};
 use crate::dav::error::{Failure, Refusal};
 use crate::dav::multistatus::{Multistatus, Selection};
 use crate::dav::path::Path;
@@ -53,15 +53,17 @@ impl SyncCollection {
         let changes = collection.changes(self.since.as_ref(), self.limit)?;
         let mut answer =
             Multistatus::new(request.viewer(), request.prefers_minimal(), changes.changed.len() * 400);
-        let reads_data = data::is_wanted(&self.selection);
+        let rendering = Rendering::of(&self.selection);
         for (name, _) in &changes.changed {
             match collection.entry(name)? {
                 Some(entry) => {
                     let resource = Resource::Object(&facts, &entry);
-                    if reads_data {
+                    if rendering.reads() {
                         collection.with_bytes(&entry, |bytes| {
-                            answer.resource(&resource, &self.selection, Some(&data::text(bytes)));
-                        })?;
+                            let data = rendering.render(bytes, &facts)?;
+                            answer.resource(&resource, &self.selection, Some(&data));
+                            Ok::<_, Refusal>(())
+                        })??;
                     } else {
                         answer.resource(&resource, &self.selection, None);
                     }

@@ -25,15 +25,15 @@ fn discovery_leads_from_the_root_to_the_collections() {
         "1",
         "<D:resourcetype/><D:displayname/><S:getctag/><D:sync-token/>",
     );
-    assert_eq!(answer.hrefs(), ["/calendars/alice/", "/calendars/alice/calendar/"]);
-    let calendar = answer.part("/calendars/alice/calendar/");
+    assert_eq!(answer.hrefs(), ["/calendars/alice/", "/calendars/alice/default/"]);
+    let calendar = answer.part("/calendars/alice/default/");
     assert!(calendar.property("resourcetype").1.child(xml::CALDAV, "calendar").is_some());
     assert_eq!(calendar.value("displayname"), "Calendar");
     assert!(!calendar.value("getctag").is_empty());
-    let answer = server.propfind("/contacts/alice/contacts", "0", "<D:resourcetype/>");
+    let answer = server.propfind("/contacts/alice/default", "0", "<D:resourcetype/>");
     assert!(
         answer
-            .part("/contacts/alice/contacts/")
+            .part("/contacts/alice/default/")
             .property("resourcetype")
             .1
             .child(xml::CARDDAV, "addressbook")
@@ -44,7 +44,7 @@ fn discovery_leads_from_the_root_to_the_collections() {
 #[test]
 fn options_say_what_there_is() {
     let server = Server::new();
-    let answer = server.send("OPTIONS", "/calendars/alice/calendar/", &[], "");
+    let answer = server.send("OPTIONS", "/calendars/alice/default/", &[], "");
     assert_eq!(answer.status, 200);
     let classes: Vec<_> = answer.header("dav").split(", ").collect();
     for class in ["1", "3", "access-control", "calendar-access", "addressbook", "extended-mkcol"] {
@@ -57,7 +57,7 @@ fn options_say_what_there_is() {
 #[test]
 fn a_resource_comes_back_as_it_was_put() {
     let server = Server::new();
-    let path = "/calendars/alice/calendar/x%20y.ics";
+    let path = "/calendars/alice/default/x%20y.ics";
     let body = event("1", "Grüße <&>");
     let put = server.send(
         "PUT",
@@ -75,7 +75,7 @@ fn a_resource_comes_back_as_it_was_put() {
     assert_eq!(head.header("content-length"), body.len().to_string());
     assert_eq!(server.send("GET", path, &[("if-none-match", put.header("etag"))], "").status, 304);
     let listed = server.propfind(
-        "/calendars/alice/calendar/",
+        "/calendars/alice/default/",
         "1",
         "<D:getetag/><D:getcontenttype/><D:getcontentlength/>",
     );
@@ -87,7 +87,7 @@ fn a_resource_comes_back_as_it_was_put() {
 #[test]
 fn conditions_are_checked_where_the_change_is_made() {
     let server = Server::new();
-    let path = "/calendars/alice/calendar/1.ics";
+    let path = "/calendars/alice/default/1.ics";
     let first = server.put(path, &event("1", "a"));
     assert_eq!(server.send("PUT", path, &[("if-none-match", "*")], event("1", "b")).status, 412);
     assert_eq!(server.send("PUT", path, &[("if-match", "\"0000\"")], event("1", "b")).status, 412);
@@ -96,7 +96,7 @@ fn conditions_are_checked_where_the_change_is_made() {
     assert_eq!(second.status, 204);
     assert_ne!(first.header("etag"), second.header("etag"));
     assert_eq!(
-        server.send("PUT", "/calendars/alice/calendar/2.ics", &[("if-match", "*")], event("2", "b")).status,
+        server.send("PUT", "/calendars/alice/default/2.ics", &[("if-match", "*")], event("2", "b")).status,
         412
     );
     assert_eq!(server.send("DELETE", path, &[("if-match", second.header("etag"))], "").status, 204);
@@ -107,19 +107,19 @@ fn conditions_are_checked_where_the_change_is_made() {
 #[test]
 fn what_cannot_be_stored_is_refused_with_its_precondition() {
     let server = Server::with_limits(Limits { resource_bytes: 1000, ..Limits::default() });
-    let path = "/calendars/alice/calendar/1.ics";
+    let path = "/calendars/alice/default/1.ics";
     assert_eq!(server.put(path, "not a calendar").condition(), "valid-calendar-data");
-    assert_eq!(server.put("/contacts/alice/contacts/1.vcf", "not a card").condition(), "valid-address-data");
+    assert_eq!(server.put("/contacts/alice/default/1.vcf", "not a card").condition(), "valid-address-data");
     assert_eq!(server.put(path, &event("1", &"x".repeat(1000))).condition(), "max-resource-size");
     let html = server.send("PUT", path, &[("content-type", "text/html")], event("1", "a"));
     assert_eq!(html.condition(), "supported-calendar-data");
     assert_eq!(server.put(path, &event("1", "a")).status, 201);
-    let conflict = server.put("/calendars/alice/calendar/2.ics", &event("1", "a"));
-    assert_eq!((conflict.status, conflict.condition().as_str()), (409, "no-uid-conflict"));
+    let conflict = server.put("/calendars/alice/default/2.ics", &event("1", "a"));
+    assert_eq!((conflict.status, conflict.condition().as_str()), (403, "no-uid-conflict"));
     let href = conflict.xml().children().next().unwrap().child(DAV, "href").unwrap().text();
     assert_eq!(href, path);
     assert_eq!(server.put("/calendars/alice/nowhere/1.ics", &event("9", "a")).status, 409);
-    assert_eq!(server.put("/calendars/alice/calendar/", &event("9", "a")).status, 403);
+    assert_eq!(server.put("/calendars/alice/default/", &event("9", "a")).status, 403);
     assert_eq!(server.put("/principals/alice/", &event("9", "a")).status, 405);
     assert_eq!(server.send("PUT", path, &[("content-range", "bytes 0-1/2")], event("1", "a")).status, 400);
 }
@@ -127,15 +127,15 @@ fn what_cannot_be_stored_is_refused_with_its_precondition() {
 #[test]
 fn users_do_not_see_each_other() {
     let mut server = Server::new();
-    server.put("/calendars/alice/calendar/1.ics", &event("1", "a"));
+    server.put("/calendars/alice/default/1.ics", &event("1", "a"));
     server.log_in("bob");
     for path in [
         "/principals/alice/",
         "/calendars/alice/",
-        "/calendars/alice/calendar/",
-        "/calendars/alice/calendar/1.ics",
+        "/calendars/alice/default/",
+        "/calendars/alice/default/1.ics",
         "/calendars/alice/nowhere/",
-        "/contacts/alice/contacts/",
+        "/contacts/alice/default/",
     ] {
         for method in [
             "GET",
@@ -154,17 +154,17 @@ fn users_do_not_see_each_other() {
             assert_eq!(answer.status, 403, "{method} {path}");
         }
     }
-    assert_eq!(server.put("/calendars/bob/calendar/1.ics", &event("1", "b")).status, 201);
+    assert_eq!(server.put("/calendars/bob/default/1.ics", &event("1", "b")).status, 201);
     let stolen = server.send(
         "COPY",
-        "/calendars/bob/calendar/1.ics",
-        &[("destination", "/calendars/alice/calendar/2.ics")],
+        "/calendars/bob/default/1.ics",
+        &[("destination", "/calendars/alice/default/2.ics")],
         "",
     );
     assert_eq!(stolen.status, 403);
-    let report = "<C:calendar-multiget xmlns:C=\"urn:ietf:params:xml:ns:caldav\" xmlns:D=\"DAV:\"><D:prop><D:getetag/></D:prop><D:href>/calendars/alice/calendar/1.ics</D:href></C:calendar-multiget>";
-    let answer = server.send("REPORT", "/calendars/bob/calendar/", &[], report);
-    assert_eq!(answer.part("/calendars/alice/calendar/1.ics").status(), Some(404));
+    let report = "<C:calendar-multiget xmlns:C=\"urn:ietf:params:xml:ns:caldav\" xmlns:D=\"DAV:\"><D:prop><D:getetag/></D:prop><D:href>/calendars/alice/default/1.ics</D:href></C:calendar-multiget>";
+    let answer = server.send("REPORT", "/calendars/bob/default/", &[], report);
+    assert_eq!(answer.part("/calendars/alice/default/1.ics").status(), Some(404));
     for path in ["/", "/principals/", "/calendars/", "/contacts/"] {
         let answer = server.propfind(path, "1", "<D:displayname/>");
         assert!(!answer.text().contains("alice"), "{path}");
@@ -238,7 +238,7 @@ END:VCALENDAR
         "calendar-collection-location-ok"
     );
     assert_eq!(
-        server.send("MKCALENDAR", "/calendars/alice/calendar/x", &[], "").condition(),
+        server.send("MKCALENDAR", "/calendars/alice/default/x", &[], "").condition(),
         "calendar-collection-location-ok"
     );
     assert_eq!(server.send("MKCOL", "/calendars/alice/plain", &[], "").status, 201);
@@ -275,7 +275,7 @@ fn a_collection_with_a_property_that_cannot_be_set_is_not_made() {
 #[test]
 fn properties_are_set_and_removed_all_or_none() {
     let server = Server::new();
-    let path = "/calendars/alice/calendar/";
+    let path = "/calendars/alice/default/";
     let patch = |actions: &str| {
         let body = format!(
             "<D:propertyupdate xmlns:D=\"DAV:\" xmlns:A=\"http://apple.com/ns/ical/\" xmlns:X=\"urn:x\" xml:lang=\"de\">{actions}</D:propertyupdate>"
@@ -315,8 +315,8 @@ fn resources_are_copied_and_moved() {
     let server = Server::new();
     server.send("MKCALENDAR", "/calendars/alice/other/", &[], "");
     let (a, b, c) = (
-        "/calendars/alice/calendar/a.ics",
-        "/calendars/alice/calendar/b.ics",
+        "/calendars/alice/default/a.ics",
+        "/calendars/alice/default/b.ics",
         "/calendars/alice/other/c.ics",
     );
     server.put(a, &event("1", "a"));
@@ -327,21 +327,21 @@ fn resources_are_copied_and_moved() {
     assert_eq!(server.send("COPY", a, &[("destination", c)], "").status, 204);
     assert_eq!(
         server
-            .send("MOVE", a, &[("destination", "https://elsewhere:1/calendars/alice/calendar/b.ics")], "")
+            .send("MOVE", a, &[("destination", "https://elsewhere:1/calendars/alice/default/b.ics")], "")
             .status,
         201
     );
     assert_eq!((server.get(a).status, server.get(b).text()), (404, event("1", "a").as_str()));
     // The UID went along.
-    assert_eq!(server.put(a, &event("1", "a")).status, 409);
+    assert_eq!(server.put(a, &event("1", "a")).status, 403);
     assert_eq!(server.send("MOVE", b, &[("destination", c)], "").status, 204);
     assert_eq!(server.put(a, &event("1", "a")).status, 201);
     assert_eq!(server.send("MOVE", a, &[("destination", a)], "").status, 403);
-    assert_eq!(server.send("MOVE", a, &[("destination", "/contacts/alice/contacts/a.vcf")], "").status, 403);
+    assert_eq!(server.send("MOVE", a, &[("destination", "/contacts/alice/default/a.vcf")], "").status, 403);
     assert_eq!(server.send("MOVE", a, &[("destination", "/calendars/alice/nowhere/a.ics")], "").status, 409);
     assert_eq!(server.send("MOVE", a, &[], "").status, 400);
     assert_eq!(
-        server.send("MOVE", "/calendars/alice/calendar/none.ics", &[("destination", b)], "").status,
+        server.send("MOVE", "/calendars/alice/default/none.ics", &[("destination", b)], "").status,
         404
     );
 }
@@ -350,7 +350,7 @@ fn resources_are_copied_and_moved() {
 fn methods_that_are_not_here() {
     let server = Server::new();
     for method in ["LOCK", "UNLOCK", "POST", "ACL"] {
-        assert_eq!(server.send(method, "/calendars/alice/calendar/", &[], "").status, 405, "{method}");
+        assert_eq!(server.send(method, "/calendars/alice/default/", &[], "").status, 405, "{method}");
     }
     assert_eq!(server.send("BREW", "/", &[], "").status, 501);
     assert_eq!(server.send("GET", "/favicon.ico", &[], "").status, 404);

@@ -1,6 +1,7 @@
 //! Requests against the whole protocol layer and an in-memory store.
 
 mod basic;
+mod reports;
 
 use std::rc::Rc;
 

@@ -50,6 +50,11 @@ impl Writer {
         self.out.len()
     }
 
+    /// Makes room for `more` bytes, so that they are written without growing in between.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.out.reserve(more);
+    }
+
     /// Takes back everything past `len` bytes, which must be a former [`Writer::len`].
     pub(crate) fn truncate(&mut self, len: usize) {
         self.out.truncate(len);
