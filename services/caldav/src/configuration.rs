@@ -123,7 +123,10 @@ impl Configuration {
         if let Some(url) = read.url {
             let plain = url.get_ref().trim_end_matches('/');
             let authority = plain.strip_prefix("https://").unwrap_or_default();
-            if authority.is_empty() || authority.contains(['/', '?', '#', '@']) || !is_visible_ascii(authority) {
+            if authority.is_empty()
+                || authority.contains(['/', '?', '#', '@'])
+                || !is_visible_ascii(authority)
+            {
                 let message = "url: a scheme and host such as \"https://dav.example.org:8443\"".to_owned();
                 return Err(at(url.span(), message));
             }
@@ -161,7 +164,12 @@ impl LimitsTable {
             Ok(())
         };
         // What can be configured is bounded by what the store takes and what an image has in memory.
-        within("resource-bytes", self.resource_bytes, &mut limits.resource_bytes, 1024..MAX_RESOURCE_BYTES + 1)?;
+        within(
+            "resource-bytes",
+            self.resource_bytes,
+            &mut limits.resource_bytes,
+            1024..MAX_RESOURCE_BYTES + 1,
+        )?;
         within("request-bytes", self.request_bytes, &mut limits.request_bytes, 16 * 1024..(64 << 20) + 1)?;
         within("results", self.results, &mut limits.results, 1..1_000_001)?;
         within("response-bytes", self.response_bytes, &mut limits.response_bytes, 1 << 20..(1 << 30) + 1)?;
@@ -180,10 +188,15 @@ impl UserTable {
         let mut mail = Vec::new();
         for address in self.mail {
             let whole = address.get_ref();
-            let valid = whole.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
+            let valid = whole
+                .split_once('@')
+                .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
                 && !whole.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>'));
             if !valid {
-                return Err(at(address.span(), format!("users.{name}.mail: an address such as \"{name}@example.org\"")));
+                return Err(at(
+                    address.span(),
+                    format!("users.{name}.mail: an address such as \"{name}@example.org\""),
+                ));
             }
             mail.push(address.into_inner());
         }
@@ -196,7 +209,8 @@ fn check_user_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > MAX_USER_NAME {
         return Err("a name has 1 to 64 bytes");
     }
-    if matches!(name, "." | "..") || name.contains(|c: char| c.is_control() || matches!(c, ':' | '/' | '\\')) {
+    if matches!(name, "." | "..") || name.contains(|c: char| c.is_control() || matches!(c, ':' | '/' | '\\'))
+    {
         return Err("a name has no colon, slash, backslash or control character, and is not . or ..");
     }
     Ok(())
@@ -207,12 +221,17 @@ fn check_user_name(name: &str) -> Result<(), &'static str> {
 /// # Errors
 ///
 /// [`OutOfMemory`] where there is not enough to hash it.
-pub fn user_table(name: &str, password: &str, entropy: &dyn Entropy) -> Result<Result<String, &'static str>, OutOfMemory> {
+pub fn user_table(
+    name: &str,
+    password: &str,
+    entropy: &dyn Entropy,
+) -> Result<Result<String, &'static str>, OutOfMemory> {
     if let Err(wrong) = check_user_name(name) {
         return Ok(Err(wrong));
     }
     let password = StoredPassword::create(password, entropy)?;
-    let key: String = name.chars().flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] }).collect();
+    let key: String =
+        name.chars().flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] }).collect();
     Ok(Ok(format!("[users.\"{key}\"]\npassword = \"{password}\"\n")))
 }
 
@@ -252,13 +271,24 @@ mod tests {
     #[test]
     fn errors_say_where_and_what_would_be_right() {
         assert!(error("\nplian = true").starts_with("caldav.toml:2: unknown field `plian`, expected"));
-        assert!(error("plain = \"yes\"").contains("caldav.toml:1: invalid type: string \"yes\", expected a boolean"));
+        assert!(
+            error("plain = \"yes\"")
+                .contains("caldav.toml:1: invalid type: string \"yes\", expected a boolean")
+        );
         assert!(error("plain = \n").starts_with("caldav.toml:1: "));
-        assert!(error("\n\n[limits]\nresults = 0").starts_with("caldav.toml:4: limits.results: a number from 1"));
+        assert!(
+            error("\n\n[limits]\nresults = 0").starts_with("caldav.toml:4: limits.results: a number from 1")
+        );
         assert!(error("url = \"dav.example.org\"").contains("https://dav.example.org:8443"));
-        assert!(error("[users.alice]\npassword = \"secret\"").starts_with("caldav.toml:2: users.alice.password: not a PHC"));
+        assert!(
+            error("[users.alice]\npassword = \"secret\"")
+                .starts_with("caldav.toml:2: users.alice.password: not a PHC")
+        );
         assert!(error(&format!("[users.\"a:b\"]\npassword = \"{HASH}\"")).contains("no colon"));
-        assert!(error(&format!("[users.a]\npassword = \"{HASH}\"\nmail = [\"x\"]")).starts_with("caldav.toml:3: users.a.mail"));
+        assert!(
+            error(&format!("[users.a]\npassword = \"{HASH}\"\nmail = [\"x\"]"))
+                .starts_with("caldav.toml:3: users.a.mail")
+        );
         assert!(error("[users.alice]\n").contains("missing field `password`"));
     }
 

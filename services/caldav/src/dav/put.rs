@@ -49,10 +49,28 @@ impl Put {
         }
         let summary = match collection.home {
             Home::Calendars => calendar::validate(body).map_err(|invalid| {
-                Failure::forbidden("C:valid-calendar-data").because(invalid.to_string())
+                use calendar::Invalid;
+                Failure::forbidden(match &invalid {
+                    Invalid::TooLarge => "C:max-resource-size",
+                    Invalid::Syntax(_) | Invalid::NotOneCalendar | Invalid::Property { .. } => {
+                        "C:valid-calendar-data"
+                    }
+                    Invalid::Method | Invalid::MixedComponents | Invalid::Uid => {
+                        "C:valid-calendar-object-resource"
+                    }
+                    Invalid::UnsupportedComponent => "C:supported-calendar-component",
+                    Invalid::TooManyInstances => "C:max-instances",
+                })
+                .because(invalid.to_string())
             })?,
             Home::Contacts => contact::validate(body).map_err(|invalid| {
-                Failure::forbidden("CR:valid-address-data").because(invalid.to_string())
+                use contact::Invalid;
+                Failure::forbidden(match &invalid {
+                    Invalid::TooLarge => "CR:max-resource-size",
+                    Invalid::Version => "CR:supported-address-data",
+                    Invalid::Syntax(_) | Invalid::NotOneCard | Invalid::Uid => "CR:valid-address-data",
+                })
+                .because(invalid.to_string())
             })?,
         };
         Ok(Self { body: body.clone(), summary })

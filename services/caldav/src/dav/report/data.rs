@@ -87,9 +87,9 @@ fn address_data(element: &Element) -> Result<AddressData, Failure> {
     if properties.is_empty() || element.child(CARDDAV, "allprop").is_some() {
         return Ok(AddressData::default());
     }
-    let properties = properties.into_iter().map(|property| {
-        Ok(PropertyData { name: name(property)?, no_value: property.attribute("novalue") == Some("yes") })
-    });
+    let properties = properties
+        .into_iter()
+        .map(|property| Ok((name(property)?, property.attribute("novalue") == Some("yes"))));
     Ok(AddressData { properties: Some(properties.collect::<Result<_, Failure>>()?) })
 }
 
@@ -127,7 +127,11 @@ impl<'s> Rendering<'s> {
     }
 
     /// The data of a resource as asked for.
-    pub(super) fn render<'b>(&self, bytes: &'b [u8], facts: &CollectionFacts) -> Result<Cow<'b, str>, Refusal> {
+    pub(super) fn render<'b>(
+        &self,
+        bytes: &'b [u8],
+        facts: &CollectionFacts,
+    ) -> Result<Cow<'b, str>, Refusal> {
         match self.wanted {
             Some(DataRequest::Calendar(data)) if !data.is_whole() => {
                 let zone = Zone::of_collection(&facts.properties);
@@ -139,7 +143,7 @@ impl<'s> Rendering<'s> {
                 })?;
                 Ok(Cow::Owned(text(&part).into_owned()))
             }
-            Some(DataRequest::Card(data)) if !data.is_whole() => {
+            Some(DataRequest::Card(data)) if data.properties.is_some() => {
                 let part = data.apply(bytes).map_err(|_| Failure::forbidden("CR:valid-address-data"))?;
                 Ok(Cow::Owned(text(&part).into_owned()))
             }

@@ -44,7 +44,8 @@ pub(super) fn contact(report: &Element) -> Result<contact::Filter, Failure> {
     let Some(filter) = report.child(CARDDAV, "filter") else {
         return Err(CONTACT.invalid("there is no filter"));
     };
-    let properties = named(filter, "prop-filter", &CONTACT).map(contact_property).collect::<Result<_, _>>()?;
+    let properties =
+        named(filter, "prop-filter", &CONTACT).map(contact_property).collect::<Result<_, _>>()?;
     Ok(contact::Filter { test: test(filter)?, properties })
 }
 

@@ -123,7 +123,9 @@ impl Query {
                 return Ok(());
             }
             collection.with_bytes(entry, |bytes| {
-                if (verdict == Preliminary::Look && !self.matches(bytes, &zone)) || !self.counts(found, request)? {
+                if (verdict == Preliminary::Look && !self.matches(bytes, &zone))
+                    || !self.counts(found, request)?
+                {
                     return Ok(());
                 }
                 let data = rendering.render(bytes, &facts)?;

@@ -314,11 +314,8 @@ fn properties_are_set_and_removed_all_or_none() {
 fn resources_are_copied_and_moved() {
     let server = Server::new();
     server.send("MKCALENDAR", "/calendars/alice/other/", &[], "");
-    let (a, b, c) = (
-        "/calendars/alice/default/a.ics",
-        "/calendars/alice/default/b.ics",
-        "/calendars/alice/other/c.ics",
-    );
+    let (a, b, c) =
+        ("/calendars/alice/default/a.ics", "/calendars/alice/default/b.ics", "/calendars/alice/other/c.ics");
     server.put(a, &event("1", "a"));
     let copy = server.send("COPY", a, &[("destination", b)], "");
     assert_eq!(copy.condition(), "no-uid-conflict");

@@ -31,7 +31,13 @@ fn multiget_gives_what_is_there_and_says_what_is_not() {
         "REPORT",
         CALENDAR,
         &[("depth", "1")],
-        multiget(&["/calendars/alice/default/1.ics", "/calendars/alice/default/2.ics", "http://h/calendars/alice/default/%31.ics", "::", "/contacts/alice/default/1.vcf"]),
+        multiget(&[
+            "/calendars/alice/default/1.ics",
+            "/calendars/alice/default/2.ics",
+            "http://h/calendars/alice/default/%31.ics",
+            "::",
+            "/contacts/alice/default/1.vcf",
+        ]),
     );
     let part = answer.part("/calendars/alice/default/1.ics");
     assert_eq!(part.value("getetag"), etag);
@@ -83,7 +89,8 @@ fn a_limited_synchronisation_goes_on_where_it_stopped() {
     loop {
         let answer = server.send("REPORT", CALENDAR, &[], sync(&at, Some(3)));
         at = token(&answer);
-        let more = answer.responses().iter().any(|part| part.href() == CALENDAR && part.status() == Some(507));
+        let more =
+            answer.responses().iter().any(|part| part.href() == CALENDAR && part.status() == Some(507));
         seen.extend(answer.hrefs().into_iter().filter(|href| href != CALENDAR));
         if !more {
             break;
@@ -101,12 +108,20 @@ fn properties_are_expanded_where_they_lead() {
     let answer = server.send("REPORT", "/", &[], body);
     let principal = answer.part("/").property("current-user-principal").1;
     let inner = Part(principal.child(DAV, "response").unwrap().clone());
-    assert_eq!((inner.href().as_str(), inner.value("displayname").as_str()), ("/principals/alice/", "alice Example"));
+    assert_eq!(
+        (inner.href().as_str(), inner.value("displayname").as_str()),
+        ("/principals/alice/", "alice Example")
+    );
     let home = inner.property("calendar-home-set").1;
     assert_eq!(Part(home.child(DAV, "response").unwrap().clone()).href(), "/calendars/alice/");
     assert_eq!(answer.part("/").property("nothing").0, 404);
     let deep = "<D:property xmlns:D=\"DAV:\" name=\"owner\">".repeat(8) + &"</D:property>".repeat(8);
-    let answer = server.send("REPORT", "/", &[], format!("<D:expand-property xmlns:D=\"DAV:\">{deep}</D:expand-property>"));
+    let answer = server.send(
+        "REPORT",
+        "/",
+        &[],
+        format!("<D:expand-property xmlns:D=\"DAV:\">{deep}</D:expand-property>"),
+    );
     assert_eq!(answer.status, 400);
 }
 
@@ -114,24 +129,41 @@ fn properties_are_expanded_where_they_lead() {
 fn users_find_themselves_and_nobody_else() {
     let server = Server::new();
     let search = |text: &str| {
-        let body = format!("<D:principal-property-search xmlns:D=\"DAV:\"><D:property-search><D:prop><D:displayname/></D:prop><D:match>{text}</D:match></D:property-search><D:prop><D:displayname/></D:prop></D:principal-property-search>");
+        let body = format!(
+            "<D:principal-property-search xmlns:D=\"DAV:\"><D:property-search><D:prop><D:displayname/></D:prop><D:match>{text}</D:match></D:property-search><D:prop><D:displayname/></D:prop></D:principal-property-search>"
+        );
         server.send("REPORT", "/principals/", &[("depth", "0")], body).hrefs()
     };
     assert_eq!(search("ALICE"), ["/principals/alice/"]);
     assert!(search("bob").is_empty());
-    let set = server.send("REPORT", "/principals/", &[], "<D:principal-search-property-set xmlns:D=\"DAV:\"/>");
+    let set =
+        server.send("REPORT", "/principals/", &[], "<D:principal-search-property-set xmlns:D=\"DAV:\"/>");
     assert_eq!((set.status, &*set.xml().name.local), (200, "principal-search-property-set"));
-    let matched = server.send("REPORT", "/principals/", &[], "<D:principal-match xmlns:D=\"DAV:\"><D:self/></D:principal-match>");
+    let matched = server.send(
+        "REPORT",
+        "/principals/",
+        &[],
+        "<D:principal-match xmlns:D=\"DAV:\"><D:self/></D:principal-match>",
+    );
     assert_eq!(matched.hrefs(), ["/principals/alice/"]);
-    assert_eq!(server.send("REPORT", "/", &[], "<D:version-tree xmlns:D=\"DAV:\"/>").condition(), "supported-report");
+    assert_eq!(
+        server.send("REPORT", "/", &[], "<D:version-tree xmlns:D=\"DAV:\"/>").condition(),
+        "supported-report"
+    );
 }
 
 #[test]
 fn every_report_that_is_announced_is_answered() {
     let server = Server::new();
     for collection in [CALENDAR, "/contacts/alice/default/"] {
-        let set = server.propfind(collection, "0", "<D:supported-report-set/>").part(collection).property("supported-report-set").1;
-        for report in set.children().map(|supported| supported.child(DAV, "report").unwrap().children().next().unwrap()) {
+        let set = server
+            .propfind(collection, "0", "<D:supported-report-set/>")
+            .part(collection)
+            .property("supported-report-set")
+            .1;
+        for report in
+            set.children().map(|supported| supported.child(DAV, "report").unwrap().children().next().unwrap())
+        {
             let answer = server.send("REPORT", collection, &[], report.to_xml(""));
             assert!(answer.status != 403 || answer.condition() != "supported-report", "{}", report.name);
         }
