@@ -21,3 +21,4 @@ pub mod device;
 pub mod executor;
 pub mod host;
 pub mod net;
+pub mod storage;

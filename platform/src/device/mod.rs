@@ -8,13 +8,19 @@
 mod block;
 mod clock;
 mod console;
+mod crash_disk;
 mod entropy;
+mod faulty_disk;
 mod frame;
+mod memory_disk;
 mod net;
 
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
 pub use clock::{Clock, Instant, ManualClock, WallTime};
 pub use console::Console;
+pub use crash_disk::{CrashDisk, Loss};
 pub use entropy::Entropy;
+pub use faulty_disk::FaultyDisk;
 pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
+pub use memory_disk::MemoryDisk;
 pub use net::{Net, NetProperties, OffloadSupport};
