@@ -17,8 +17,14 @@
 //! Above [`host`] nothing knows which world it runs in. There is one thread; time, randomness, packets and blocks are
 //! direct calls, never system calls.
 
+pub mod boot;
+pub mod config;
 pub mod device;
 pub mod executor;
 pub mod host;
+pub mod memory;
 pub mod net;
+mod shim;
 pub mod storage;
+pub mod http;
+pub mod observe;

@@ -106,7 +106,10 @@ pub trait Block {
 ///
 /// # Errors
 /// [`BlockError::OutOfRange`] or [`BlockError::ReadOnly`].
-pub(crate) fn validate(properties: &BlockProperties, request: &Request) -> Result<(), BlockError> {
+pub(crate) fn validate_block_request(
+    properties: &BlockProperties,
+    request: &Request,
+) -> Result<(), BlockError> {
     let length = request.buffer.len() as u64;
     let sector = u64::from(properties.sector_size);
     match request.operation {

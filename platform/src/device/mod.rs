@@ -8,13 +8,18 @@
 mod block;
 mod clock;
 mod console;
+pub mod drbg;
 mod crash_disk;
 mod entropy;
 mod faulty_disk;
 mod frame;
+mod link;
 mod memory_disk;
 mod net;
+mod random;
+mod pipe;
 
+pub(crate) use block::validate_block_request;
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
 pub use clock::{Clock, Instant, ManualClock, WallTime};
 pub use console::Console;
@@ -22,5 +27,8 @@ pub use crash_disk::{CrashDisk, Loss};
 pub use entropy::Entropy;
 pub use faulty_disk::FaultyDisk;
 pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentation, SegmentationKind};
+pub use link::{LinkEnd, LinkProperties, link};
 pub use memory_disk::MemoryDisk;
 pub use net::{Net, NetProperties, OffloadSupport};
+pub use random::SeededEntropy;
+pub use pipe::Pipe;

@@ -113,7 +113,14 @@ impl Executor {
         ready
     }
 
-    fn fire_timers(&self) {
+    /// When the next timer is due, for those who drive an executor by [`Self::turn`].
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.shared.timers.borrow().next_deadline()
+    }
+
+    /// Fires the timers that are due.
+    pub fn fire_timers(&self) {
         let now = self.shared.clock.now();
         // Wakers are collected before they are woken: waking runs code of others, which may set timers.
         let mut due = Vec::new();

@@ -1,7 +1,10 @@
 //! The one seam to the outside. Above it nothing knows whether it runs in a process or in a virtual machine.
 
+pub mod guest;
+pub mod process;
 mod shutdown;
 mod simulated;
+pub(crate) mod virtio_header;
 
 pub use shutdown::Shutdown;
 pub use simulated::SimulatedHost;

@@ -1,0 +1,24 @@
+//! Where connections come from.
+
+use core::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+/// Accepts connections. Dropped, it takes no more.
+pub trait Listener {
+    /// A connection's bytes. Closing it ends its own direction only; dropping it unclosed is a reset.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Waits for the next connection. Given up before it is done, it loses none.
+    ///
+    /// # Errors
+    /// When no more connections will come.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>>;
+
+    /// Whether what the streams carry is encrypted on the wire.
+    fn encrypted(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,185 @@
+//! The stack as its users see it, and the task that drives its device.
+
+use core::cell::RefCell;
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::io;
+use std::net::IpAddr;
+use std::rc::{Rc, Weak};
+
+use super::configuration::{Limits, StackConfiguration};
+use super::counters::Counters;
+use super::engine::Engine;
+use super::interface::{AddressState, AssignedAddress, is_link_local};
+use super::ping;
+use super::udp::{Local, UdpSocket};
+use crate::device::{Entropy, Frame, Net};
+use crate::executor::{Handle, Sleep};
+
+/// Frames that are received in one turn, at most: a flood must leave time for the tasks that answer it.
+const RECEIVE_BATCH: usize = 64;
+
+/// What the stack, its task and its sockets share.
+pub(super) struct Shared {
+    pub handle: Handle,
+    pub core: RefCell<Engine>,
+    driver: RefCell<Option<Waker>>,
+    limits: Limits,
+}
+
+impl Shared {
+    /// Has the task transmit what is queued and look at its deadlines again.
+    pub(super) fn wake_driver(&self) {
+        if let Some(waker) = &*self.driver.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The task finds that there is nobody left, and ends.
+        self.wake_driver();
+    }
+}
+
+/// A network stack on one device. Clones lead to the same stack; it runs until the last of them and the last of its sockets
+/// are gone.
+#[derive(Clone)]
+pub struct Stack {
+    shared: Rc<Shared>,
+}
+
+impl Stack {
+    /// Starts a stack on `net`; its task is spawned on the executor of `handle`.
+    #[must_use]
+    pub fn new(
+        handle: &Handle,
+        entropy: Rc<dyn Entropy>,
+        net: Box<dyn Net>,
+        configuration: &StackConfiguration,
+    ) -> Self {
+        let engine = Engine::new(configuration, net.properties(), net.pool().clone(), entropy, handle.now());
+        let shared = Rc::new(Shared {
+            handle: handle.clone(),
+            core: RefCell::new(engine),
+            driver: RefCell::default(),
+            limits: configuration.limits,
+        });
+        let mut driver = Driver {
+            shared: Rc::downgrade(&shared),
+            net,
+            received: Vec::with_capacity(RECEIVE_BATCH),
+            sleep: handle.sleep_until(handle.now()),
+        };
+        handle.spawn(poll_fn(move |context| driver.poll(context)));
+        Self { shared }
+    }
+
+    /// Opens a UDP port; port 0 chooses one at random.
+    ///
+    /// # Errors
+    /// `AddrInUse` if the port is taken on this address.
+    pub fn bind_udp(&self, local: impl Into<Local>) -> io::Result<UdpSocket> {
+        UdpSocket::bind(&self.shared, local.into(), self.shared.limits.udp_queue)
+    }
+
+    /// Completes when there is an address to be reached at: configured, leased, or announced by a router and verified. A
+    /// link-local address alone does not count.
+    pub async fn ready(&self) {
+        poll_fn(|context| {
+            let mut core = self.shared.core.borrow_mut();
+            let usable =
+                core.egress.interface.addresses().iter().any(|known| {
+                    known.state == AddressState::Preferred && !is_link_local(known.cidr.address())
+                });
+            if usable {
+                return Poll::Ready(());
+            }
+            core.watch(context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Sends an echo request with `length` bytes to `to`, and completes with the time until the reply: perhaps never.
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` without a route; `ResourceBusy` with too many requests under way.
+    pub async fn ping(&self, to: IpAddr, length: usize) -> io::Result<Duration> {
+        ping::ping(Rc::clone(&self.shared), to, length).await
+    }
+
+    /// The addresses of the interface, with their states.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<AssignedAddress> {
+        self.shared.core.borrow().egress.interface.addresses().to_vec()
+    }
+
+    /// Counts of what has happened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.core.borrow().egress.counters
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stack {{ addresses: {:?} }}", self.addresses())
+    }
+}
+
+/// Moves frames between the device and the protocols: a batch in, everything that is due, one flush out.
+struct Driver {
+    shared: Weak<Shared>,
+    net: Box<dyn Net>,
+    received: Vec<Frame>,
+    sleep: Sleep,
+}
+
+impl Driver {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(shared) = self.shared.upgrade() else { return Poll::Ready(()) };
+        shared.driver.borrow_mut().replace(context.waker().clone());
+        let now = shared.handle.now();
+        let mut idle = false;
+        while self.received.len() < RECEIVE_BATCH {
+            let room = RECEIVE_BATCH - self.received.len();
+            if self.net.poll_receive(context, &mut self.received, room).is_pending() {
+                idle = true;
+                break;
+            }
+        }
+        let mut core = shared.core.borrow_mut();
+        core.egress.now = now;
+        for frame in self.received.drain(..) {
+            core.receive_frame(frame);
+        }
+        for _ in 0..RECEIVE_BATCH {
+            let Some(packet) = core.egress.local.pop_front() else { break };
+            core.receive_local(packet);
+        }
+        core.poll(now);
+        self.net.transmit(context, &mut core.egress.queue);
+        core.transmitted();
+        if !idle || !core.egress.local.is_empty() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Some(deadline) = core.next_deadline() else { return Poll::Pending };
+        drop(core);
+        if self.sleep.deadline() != deadline {
+            self.sleep.reset(deadline);
+        }
+        if Pin::new(&mut self.sleep).poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests;

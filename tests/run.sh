@@ -1,0 +1,109 @@
+#!/bin/sh
+# The test command: installs what the tests need on Debian, and runs them. Steps by name, or all that CI runs:
+#
+#   tests/run.sh                 everything below but the full benches and long soaks
+#   tests/run.sh STEP...
+#
+#   lint          formatting, clippy, shellcheck, cargo deny
+#   unit          unit tests, property tests, simulations
+#   images        builds the images, and holds them to their budgets
+#   worlds        the same image and the same client tests as a process and in QEMU's microvm, q35 and pc
+#   seccomp       the system calls after start-up are the filter's, and another kills
+#   guest-faults  faults provoked in the guest end as designed
+#   bad-input     wrong configuration, disks and requests: a clear error or a bounded refusal
+#   kvm           deploy/run-caldav.sh --hv kvm on a real /dev/kvm, in an emulated machine
+#   fuzz          each parser of outside bytes, FUZZ_SECONDS each (20)
+#   bench         the figures of SPECIFICATION.md (short: SHORT=1)
+set -eu
+TESTS=$(cd "$(dirname "$0")" && pwd)
+cd "$TESTS/.."
+export WORK="${WORK:-$PWD/target/tests}"
+mkdir -p "$WORK"
+
+packages() {
+    missing=''
+    for package in "$@"; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    sudo=''
+    [ "$(id -u)" -eq 0 ] || sudo=sudo
+    $sudo apt-get update -q >/dev/null
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends $missing >/dev/null
+}
+
+python_clients() {
+    [ -x "$WORK/venv/bin/pytest" ] && return
+    packages python3 python3-venv
+    python3 -m venv "$WORK/venv"
+    "$WORK/venv/bin/pip" install -q -r "$TESTS/clients/requirements.txt"
+}
+
+step_lint() {
+    packages shellcheck
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    find deploy tests .ci \( -name '*.sh' -o -path .ci/run \) -exec shellcheck -x {} +
+    command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny
+    cargo deny --offline check licenses bans sources || cargo deny check licenses bans sources
+}
+
+step_unit() {
+    packages git
+    cargo test --workspace --locked
+}
+
+step_images() {
+    packages gcc libc6-dev binutils
+    for service in template caldav; do
+        deploy/build-image.sh "$service"
+    done
+}
+
+step_worlds() {
+    packages qemu-system-x86 passt curl openssl
+    python_clients
+    tests/worlds.sh
+}
+
+step_seccomp() {
+    packages strace passt
+    tests/seccomp.sh
+}
+
+step_guest_faults() {
+    packages qemu-system-x86
+    tests/guest-faults.sh
+}
+
+step_bad_input() {
+    packages iproute2 passt curl hping3
+    tests/bad-input.sh
+}
+
+step_kvm() {
+    packages qemu-system-x86 curl busybox-static cpio seabios
+    tests/kvm.sh
+}
+
+step_fuzz() {
+    tests/fuzz.sh
+}
+
+step_bench() {
+    tests/bench/run.sh
+}
+
+[ $# -gt 0 ] || set -- lint unit images worlds seccomp guest-faults bad-input kvm fuzz
+for step in "$@"; do
+    function=step_$(echo "$step" | tr - _)
+    command -v "$function" >/dev/null || {
+        echo "tests/run.sh: no step '$step'; the head of the file lists them" >&2
+        exit 2
+    }
+    printf '\n== %s\n' "$step"
+    started=$(date +%s)
+    "$function"
+    printf '== %s: %s s\n' "$step" "$(($(date +%s) - started))"
+done
