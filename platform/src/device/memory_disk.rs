@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::block::validate;
+use super::block::validate_block_request;
 use super::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
 use crate::executor::{Handle, Sleep};
 
@@ -128,7 +128,7 @@ impl Block for MemoryDisk {
 
     fn submit(&mut self, mut request: Request) -> Result<RequestId, (BlockError, Request)> {
         let mut shared = self.shared.borrow_mut();
-        if let Err(error) = validate(&shared.properties, &request) {
+        if let Err(error) = validate_block_request(&shared.properties, &request) {
             return Err((error, request));
         }
         if shared.in_flight.len() >= shared.properties.queue_depth {
