@@ -16,10 +16,10 @@
 //! mail = ["alice@example.org"]
 //! ```
 
-use core::fmt;
 use core::ops::Range;
 use std::collections::BTreeMap;
 
+use platform::config::{self, Bundle, ConfigurationError};
 use platform::device::Entropy;
 use serde::Deserialize;
 use toml::Spanned;
@@ -43,25 +43,6 @@ pub struct Configuration {
     /// Users by name.
     pub users: BTreeMap<String, User>,
 }
-
-/// What is wrong with a configuration: the operator's fault, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigurationError {
-    /// The file.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong and what would be right, with the key.
-    pub message: String,
-}
-
-impl fmt::Display for ConfigurationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.message)
-    }
-}
-
-impl std::error::Error for ConfigurationError {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -95,30 +76,33 @@ struct UserTable {
 }
 
 impl Configuration {
-    /// Reads one file.
+    /// Reads a bundle: every file whose name ends in `.toml`, in the order of their names.
     ///
     /// # Errors
     ///
     /// The first thing that is wrong.
-    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigurationError> {
+    pub fn of_bundle(bundle: &Bundle) -> Result<Self, ConfigurationError> {
         let mut configuration = Self::default();
-        configuration.read(file, text)?;
+        for (file, content) in bundle.files() {
+            if file.ends_with(".toml") {
+                configuration.read(file, content)?;
+            }
+        }
         Ok(configuration)
     }
 
-    /// Adds what another file says. What both say, the later one decides; a user stands in one file only.
+    /// Adds what a file says. What several say, the last decides; a user stands in one file only.
     ///
     /// # Errors
     ///
     /// The first thing that is wrong.
-    pub fn read(&mut self, file: &str, text: &str) -> Result<(), ConfigurationError> {
+    pub fn read(&mut self, file: &str, content: &[u8]) -> Result<(), ConfigurationError> {
         let at = |span: Range<usize>, message: String| ConfigurationError {
             file: file.to_owned(),
-            line: line_of(text, span.start),
+            line: Some(line_of(content, span.start)),
             message,
         };
-        let read: File = toml::from_str(text)
-            .map_err(|error| at(error.span().unwrap_or_default(), error.message().to_owned()))?;
+        let read: File = config::parse(file, content)?;
         self.plain |= read.plain;
         if let Some(url) = read.url {
             let plain = url.get_ref().trim_end_matches('/');
@@ -239,8 +223,8 @@ fn is_visible_ascii(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+fn line_of(content: &[u8], offset: usize) -> usize {
+    1 + content.iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -249,8 +233,13 @@ mod tests {
 
     const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
 
+    fn parse(text: &str) -> Result<Configuration, ConfigurationError> {
+        let mut configuration = Configuration::default();
+        configuration.read("caldav.toml", text.as_bytes()).map(|()| configuration)
+    }
+
     fn error(text: &str) -> String {
-        Configuration::parse("caldav.toml", text).unwrap_err().to_string()
+        parse(text).unwrap_err().to_string()
     }
 
     #[test]
@@ -258,48 +247,48 @@ mod tests {
         let text = format!(
             "plain = true\nurl = \"https://dav.example.org/\"\n[limits]\nresults = 5\n[users.alice]\npassword = \"{HASH}\"\nname = \"Alice\"\nmail = [\"a@example.org\"]\n[users.\"b@c.d\"]\npassword = \"{HASH}\"\n"
         );
-        let read = Configuration::parse("x", &text).unwrap();
+        let read = parse(&text).unwrap();
         assert!(read.plain);
         assert_eq!(read.url.as_deref(), Some("https://dav.example.org"));
         assert_eq!(read.limits.results, 5);
         assert_eq!(read.limits.resource_bytes, Limits::default().resource_bytes);
         assert_eq!(read.users.keys().collect::<Vec<_>>(), ["alice", "b@c.d"]);
         assert_eq!(read.users["alice"].mail, ["a@example.org"]);
-        assert!(Configuration::parse("x", "").unwrap().users.is_empty());
+        assert!(parse("").unwrap().users.is_empty());
     }
 
     #[test]
     fn errors_say_where_and_what_would_be_right() {
-        assert!(error("\nplian = true").starts_with("caldav.toml:2: unknown field `plian`, expected"));
+        assert!(error("\nplian = true").starts_with("caldav.toml, line 2: unknown field `plian`, expected"));
         assert!(
             error("plain = \"yes\"")
-                .contains("caldav.toml:1: invalid type: string \"yes\", expected a boolean")
+                .contains("caldav.toml, line 1: invalid type: string \"yes\", expected a boolean")
         );
-        assert!(error("plain = \n").starts_with("caldav.toml:1: "));
+        assert!(error("plain = \n").starts_with("caldav.toml, line 1: "));
         assert!(
-            error("\n\n[limits]\nresults = 0").starts_with("caldav.toml:4: limits.results: a number from 1")
+            error("\n\n[limits]\nresults = 0").starts_with("caldav.toml, line 4: limits.results: a number from 1")
         );
         assert!(error("url = \"dav.example.org\"").contains("https://dav.example.org:8443"));
         assert!(
             error("[users.alice]\npassword = \"secret\"")
-                .starts_with("caldav.toml:2: users.alice.password: not a PHC")
+                .starts_with("caldav.toml, line 2: users.alice.password: not a PHC")
         );
         assert!(error(&format!("[users.\"a:b\"]\npassword = \"{HASH}\"")).contains("no colon"));
         assert!(
             error(&format!("[users.a]\npassword = \"{HASH}\"\nmail = [\"x\"]"))
-                .starts_with("caldav.toml:3: users.a.mail")
+                .starts_with("caldav.toml, line 3: users.a.mail")
         );
         assert!(error("[users.alice]\n").contains("missing field `password`"));
     }
 
     #[test]
     fn files_add_up_and_a_user_stands_in_one() {
-        let mut read = Configuration::parse("a.toml", "plain = true").unwrap();
+        let mut read = parse("plain = true").unwrap();
         let user = format!("[users.alice]\npassword = \"{HASH}\"\n");
-        read.read("b.toml", &user).unwrap();
+        read.read("b.toml", user.as_bytes()).unwrap();
         assert!(read.plain && read.users.contains_key("alice"));
-        let again = read.read("c.toml", &user).unwrap_err();
-        assert_eq!((again.file.as_str(), again.line), ("c.toml", 1));
+        let again = read.read("c.toml", user.as_bytes()).unwrap_err();
+        assert_eq!((again.file.as_str(), again.line), ("c.toml", Some(1)));
     }
 
     #[test]
@@ -311,7 +300,7 @@ mod tests {
             }
         }
         let table = user_table("o\"x", "secret", &Zero).unwrap().unwrap();
-        let read = Configuration::parse("x", &format!("plain = true\n{table}")).unwrap();
+        let read = parse(&format!("plain = true\n{table}")).unwrap();
         assert_eq!(read.users["o\"x"].password.verify("secret"), Ok(true));
         assert!(user_table("a/b", "secret", &Zero).unwrap().is_err());
     }

@@ -3,6 +3,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`service`] | requests and answers between the platform and the protocol |
 //! | [`dav`] | the protocol: a request and a transaction in, an answer out |
 //! | [`configuration`] | what an operator decides |
 //! | [`users`] | passwords, who has given the right one, and who is guessing |
@@ -19,4 +20,5 @@ pub mod contentline;
 pub mod dav;
 pub mod index;
 pub mod repository;
+pub mod service;
 pub mod users;

@@ -164,6 +164,12 @@ impl Call {
         }
     }
 
+    /// Whether the call makes room in the storage.
+    #[must_use]
+    pub const fn frees(&self) -> bool {
+        matches!(self.operation, Operation::Delete)
+    }
+
     /// Answers a call that does not write.
     ///
     /// # Errors
