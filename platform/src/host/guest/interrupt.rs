@@ -88,6 +88,8 @@ struct State {
     controllers: [Option<Controller>; CONTROLLER_LIMIT],
     /// The global system interrupt of each vector from [`FIRST_VECTOR`] on, or [`MESSAGE`].
     vectors: [u32; 256],
+    /// Whether each vector's line is level-triggered.
+    levels: [bool; 256],
     next_vector: u8,
     timer: Timer,
 }
@@ -106,6 +108,7 @@ enum Timer {
 static STATE: BootCell<State> = BootCell::new(State {
     controllers: [None; CONTROLLER_LIMIT],
     vectors: [MESSAGE; 256],
+    levels: [false; 256],
     next_vector: FIRST_VECTOR,
     timer: Timer::Countdown(0),
 });
@@ -155,6 +158,7 @@ pub fn enable_gsi(interrupt: u32, trigger: Trigger) -> Result<Line, InterruptErr
         .find(|controller| controller.takes(interrupt))
         .ok_or(InterruptError::NoSuchInterrupt(interrupt))?;
     let line = state.allocate(interrupt)?;
+    state.levels[usize::from(line.vector)] = trigger == Trigger::Level;
     let active_low = match acpi::interrupt_flags(interrupt).unwrap_or(0) & 3 {
         1 => false,
         3 => true,
@@ -203,6 +207,12 @@ impl Taken {
     /// Whether this was an interrupt of a device, not the timer.
     pub(super) fn is_device(&self) -> bool {
         (FIRST_VECTOR..=LAST_VECTOR).contains(&self.vector)
+    }
+
+    /// Whether it was one that stays until its device is served.
+    pub(super) fn is_level(&self) -> bool {
+        // SAFETY: The one thread is here.
+        self.is_device() && unsafe { STATE.get() }.levels[usize::from(self.vector)]
     }
 
     /// Lets the next interrupt come.

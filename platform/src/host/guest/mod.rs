@@ -1,25 +1,31 @@
 //! The image as the kernel of a virtual machine: its devices, its clock, its sleep and its end.
 //!
+//! [`machine`] finds the devices and puts them together. Each driver, and the power
+//! button, has an [`EventSource`] that [`Host::wait`] asks.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`port`], [`mmio`], [`processor`] | the ways to the hardware |
+//! | [`interrupt`] | local and input/output interrupt controllers, messages, the timer |
+//! | `acpi`, `power_button`, [`power`] | what firmware's tables tell; how the image is asked to end, and ends |
+//! | [`serial`], [`clock`], [`entropy`] | console, time and randomness, there before all other devices |
+//! | `pci`, `virtio` | network, block and entropy devices |
+//!
 //! # Interrupts of devices
 //!
-//! - **virtio over MMIO** by `virtio_mmio.device=SIZE@BASE:GSI` ([`boot::virtio_mmio_devices`](crate::boot)): the third
-//!   number is the global system interrupt, [`Trigger::Edge`](interrupt::Trigger), as Linux takes it.
-//! - **QEMU microvm with ACPI** gives no such words: its slots lie at `0xfeb00000 + 512 * n` for n below 24, and slot n has
-//!   global system interrupt 24 + n, on a second controller (16 + n in versions with a single one, 5 + n for n below 8
-//!   without ACPI).
-//! - **PCI** functions are given messages ([`interrupt::allocate_msi`]); without MSI-X their INTx is
-//!   [`Trigger::Level`](interrupt::Trigger) with the number that firmware left in the interrupt line register.
-//!
-//! # Waiting
-//!
-//! A driver registers an [`EventSource`] with the [`Guest`]; [`Host::wait`] asks all of them.
+//! - virtio over MMIO by `virtio_mmio.device=SIZE@BASE:GSI` ([`boot::virtio_mmio_devices`](crate::boot)): edge-triggered,
+//!   as Linux takes it.
+//! - QEMU microvm with ACPI gives no such words: slot n at `0xfeb00000 + 512 * n` has interrupt 24 + n, on a second
+//!   controller.
+//! - PCI functions are given messages; without MSI-X their INTx is level-triggered, with the number that firmware left in
+//!   the interrupt line register.
 
 mod acpi;
 pub mod clock;
 pub mod entropy;
 pub mod interrupt;
+mod machine;
 pub mod mmio;
-mod panic;
 pub(crate) mod pci;
 pub mod port;
 pub mod power;
@@ -37,7 +43,14 @@ use std::rc::Rc;
 use super::{Host, Shutdown};
 use crate::device::Instant;
 
-pub use panic::install_hook as install_panic_hook;
+pub use machine::machine;
+
+impl super::panic::EmergencyOutput for serial::Serial {}
+
+/// Has every panic print its message and the raw return addresses that `tests/symbolise.sh` names offline.
+pub fn install_panic_hook() {
+    super::panic::install_hook::<serial::Serial>();
+}
 
 /// The part of a driver that the idle point knows.
 pub trait EventSource {
@@ -52,9 +65,10 @@ pub trait EventSource {
     }
 }
 
-/// How often a level-triggered interrupt may come in a row without any device having had an event, before its line is
-/// taken for stuck.
-const STUCK_LINE: u32 = 1000;
+/// A level-triggered line that comes this often, without any device having had an event in between,
+const STUCK_COUNT: u32 = 1000;
+/// and within this time, is stuck: nobody here quietens it. No device interrupts that often when nobody waits for it.
+const STUCK_TIME: Duration = Duration::from_millis(100);
 
 /// How often devices are looked at once a line has been masked as stuck.
 const STUCK_POLL: Duration = Duration::from_millis(10);
@@ -62,8 +76,8 @@ const STUCK_POLL: Duration = Duration::from_millis(10);
 /// The host of an image in a virtual machine.
 pub struct Guest {
     sources: RefCell<Vec<Rc<dyn EventSource>>>,
-    /// Interrupts of devices since there last was an event.
-    without_event: Cell<u32>,
+    /// Since when there have been how many level-triggered interrupts and no event.
+    quiet: Cell<(Instant, u32)>,
     stuck: Cell<bool>,
 }
 
@@ -79,7 +93,7 @@ impl Guest {
         unsafe { interrupt::initialise() };
         let guest = Rc::new(Self {
             sources: RefCell::default(),
-            without_event: Cell::new(0),
+            quiet: Cell::new((Instant::START, 0)),
             stuck: Cell::new(false),
         });
         if let Some(button) = power_button::PowerButton::find(shutdown) {
@@ -102,8 +116,9 @@ impl Guest {
         }
     }
 
+    // Every source is asked, whatever the one before it said.
+
     fn deliver(&self) -> bool {
-        // Every source is asked, whatever the one before it said.
         self.sources.borrow().iter().fold(false, |any, source| source.deliver() | any)
     }
 
@@ -122,17 +137,26 @@ impl Guest {
         let taken = interrupt::halt(until);
         let any = self.deliver();
         if any {
-            self.without_event.set(0);
-        } else if taken.is_device() {
-            self.without_event.set(self.without_event.get() + 1);
-            if self.without_event.get() == STUCK_LINE {
-                log::warn!("an interrupt line is stuck: devices on it are polled from now on");
-                taken.mask();
-                self.stuck.set(true);
-            }
+            self.quiet.set((now(), 0));
+        } else if taken.is_level() {
+            self.suspect(&taken);
         }
         taken.acknowledge();
         any
+    }
+
+    /// Counts a level-triggered interrupt after which no device had an event, and masks a line that is stuck.
+    fn suspect(&self, taken: &interrupt::Taken) {
+        let (since, count) = self.quiet.get();
+        if now().since(since) > STUCK_TIME {
+            self.quiet.set((now(), 1));
+        } else if count < STUCK_COUNT {
+            self.quiet.set((since, count + 1));
+        } else {
+            log::warn!("an interrupt line is stuck: devices on it are polled from now on");
+            taken.mask();
+            self.stuck.set(true);
+        }
     }
 }
 
@@ -145,7 +169,7 @@ impl Host for Guest {
         if self.deliver() {
             return;
         }
-        // Interrupts are off from here to the sleep: what comes in between stays pending and ends it at once.
+        // Interrupts are off up to the sleep: what comes in between stays pending and ends it at once.
         while until.is_none_or(|until| now() < until) {
             if self.arm() {
                 self.deliver();

@@ -20,8 +20,8 @@ use smoltcp::wire::IpListenEndpoint;
 use super::demux::FlowKey;
 use super::device::{FlowDevice, Interfaces, Wire, endpoint, interface, platform_time, smoltcp_time};
 use super::limits::{
-    CHALLENGE_INTERVAL, FOLD_AFTER, GROWTH, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, LINGER, LONGEST_LINGER, MINIMUM_MTU_V4,
-    MINIMUM_MTU_V6, MTU_STEP, SMALL_BUFFER, TIME_WAIT, USER_TIMEOUT,
+    CHALLENGE_INTERVAL, FOLD_AFTER, GROWTH, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, LINGER, LONGEST_LINGER,
+    MINIMUM_MTU_V4, MINIMUM_MTU_V6, MTU_STEP, SMALL_BUFFER, TIME_WAIT, USER_TIMEOUT,
 };
 use super::listener::SharedBacklog;
 use super::segment::{Control, ControlSegment, DEFAULT_MSS, PROTOCOL, Segment, SynOptions, seal};
@@ -223,8 +223,7 @@ impl Flow {
         let mut socket = Socket::new(context.shared, flow.sizes, flow.nodelay);
         let listening = socket.tcp_mut().listen(flow.listen_endpoint());
         debug_assert!(listening.is_ok(), "a new socket listens on any port but 0");
-        let mut device =
-            FlowDevice::network(context.out, &mut flow.wire, 0).with_input(packet.frame.bytes());
+        let mut device = FlowDevice::network(context.out, &mut flow.wire, 0).with_input(packet.frame.bytes());
         let mut seeded = interface(&mut device, seed_for(first), now);
         seeded.poll_ingress_single(smoltcp_time(now), &mut device, &mut socket.set);
         flow.phase = Phase::Active(socket);
@@ -453,8 +452,7 @@ impl Flow {
 
         let Phase::Active(socket) = &mut self.phase else { return };
         let before = socket.tcp().recv_queue();
-        let mut device =
-            FlowDevice::network(context.out, &mut self.wire, 0).with_input(packet.frame.bytes());
+        let mut device = FlowDevice::network(context.out, &mut self.wire, 0).with_input(packet.frame.bytes());
         let interface = context.interfaces.get(&mut device, now);
         interface.poll_ingress_single(smoltcp_time(now), &mut device, &mut socket.set);
         self.received += socket.tcp().recv_queue().saturating_sub(before);

@@ -70,7 +70,8 @@ fn run(machine: Machine) -> Result<(), String> {
         }
     }
     if let Some(address) = arguments.iter().find_map(|argument| argument.strip_prefix("--answer=")) {
-        let address: Ipv4Addr = address.parse().map_err(|_| format!("--answer={address} is no IPv4 address"))?;
+        let address: Ipv4Addr =
+            address.parse().map_err(|_| format!("--answer={address} is no IPv4 address"))?;
         let net = nets.next().ok_or("there is no network device to answer on")?;
         handle.spawn(responder::answer(net.device, address, Rc::clone(&machine.clock)));
     } else if has("forward") {

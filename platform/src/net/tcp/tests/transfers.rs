@@ -44,7 +44,15 @@ fn both_directions_at_once_over_links_of_all_kinds() {
         let answer = pattern(!seed, length(random.next_u64()));
         let (expected_request, expected_answer) = (request.clone(), answer.clone());
         let pair = pair(seed, link);
-        if first.is_some() { let h = pair.handle(); pair.set_filter(move |p, f| { let t = if p[0]>>4==4 {20} else {40}; let tp=smoltcp::wire::TcpPacket::new_unchecked(&p[t..]); eprintln!("{:?} {} {} len {}", h.now(), f, tp, p.len()); true }); }
+        if first.is_some() {
+            let h = pair.handle();
+            pair.set_filter(move |p, f| {
+                let t = if p[0] >> 4 == 4 { 20 } else { 40 };
+                let tp = smoltcp::wire::TcpPacket::new_unchecked(&p[t..]);
+                eprintln!("{:?} {} {} len {}", h.now(), f, tp, p.len());
+                true
+            });
+        }
         let listener = pair.server.listen(80, 16).unwrap();
         let connect = pair.client.connect(&pair.server, 80);
         let handle = pair.handle();
