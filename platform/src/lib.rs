@@ -29,3 +29,4 @@ pub mod net;
 pub mod observe;
 mod shim;
 pub mod storage;
+pub mod tls;
