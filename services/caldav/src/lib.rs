@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`service`] | requests and answers between the platform and the protocol |
+//! | [`certificate`] | the operator's certificate, or one of our own making |
 //! | [`dav`] | the protocol: a request and a transaction in, an answer out |
 //! | [`configuration`] | what an operator decides |
 //! | [`users`] | passwords, who has given the right one, and who is guessing |
@@ -14,6 +15,7 @@
 //! | [`contentline`] | the lines that iCalendar and vCard are made of |
 
 pub mod calendar;
+pub mod certificate;
 pub mod configuration;
 pub mod contact;
 pub mod contentline;
