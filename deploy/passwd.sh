@@ -56,5 +56,7 @@ if [ -z "$PASSWORD" ]; then
 fi
 
 find_image
-# Sixteen MiB: the hash takes seven.
-printf '%s\n' "$PASSWORD" | "$IMAGE" --memory=16 --config=/dev/stdin -- --hash-password "$USER_NAME"
+# Sixteen MiB: the hash takes seven. The image's console is its standard error.
+LINES=$(printf '%s\n' "$PASSWORD" |
+    "$IMAGE" --memory=16 --config=/dev/stdin -- --hash-password "$USER_NAME" 2>&1) || fail "$LINES"
+printf '%s\n' "$LINES"

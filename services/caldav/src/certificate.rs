@@ -89,7 +89,11 @@ pub fn configured(bundle: &Bundle) -> Result<Option<Identity>, CertificateError>
 /// # Errors
 ///
 /// See [`CertificateError`].
-pub async fn self_signed(storage: &Storage, names: &[String], now: WallTime) -> Result<Identity, CertificateError> {
+pub async fn self_signed(
+    storage: &Storage,
+    names: &[String],
+    now: WallTime,
+) -> Result<Identity, CertificateError> {
     let read = |certificate: &str, key: &str| {
         Identity::from_pem("the stored certificate", certificate.as_bytes(), "the stored key", key.as_bytes())
             .map_err(CertificateError::File)
@@ -144,7 +148,8 @@ mod tests {
         let handle = executor.handle();
         let test = async move {
             let disk = Box::new(MemoryDisk::new(8 << 20));
-            let storage = Storage::open(&handle, disk, &StorageOptions::new("caldav", 8 << 20)).await.unwrap();
+            let storage =
+                Storage::open(&handle, disk, &StorageOptions::new("caldav", 8 << 20)).await.unwrap();
             let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
             let now = Duration::from_secs(1_800_000_000);
             let first = self_signed(&storage, &names, now).await.unwrap();

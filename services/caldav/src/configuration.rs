@@ -266,7 +266,8 @@ mod tests {
         );
         assert!(error("plain = \n").starts_with("caldav.toml, line 1: "));
         assert!(
-            error("\n\n[limits]\nresults = 0").starts_with("caldav.toml, line 4: limits.results: a number from 1")
+            error("\n\n[limits]\nresults = 0")
+                .starts_with("caldav.toml, line 4: limits.results: a number from 1")
         );
         assert!(error("url = \"dav.example.org\"").contains("https://dav.example.org:8443"));
         assert!(

@@ -60,7 +60,9 @@ impl fmt::Display for StartError {
         match self {
             Self::Storage(error) => error.fmt(f),
             Self::Repository(error) => error.fmt(f),
-            Self::OutOfMemory => f.write_str("not enough memory to make a password: give the image more (--memory)"),
+            Self::OutOfMemory => {
+                f.write_str("not enough memory to make a password: give the image more (--memory)")
+            }
         }
     }
 }
@@ -112,7 +114,8 @@ impl Service {
     /// The service as the platform's HTTP server takes it.
     pub fn handler(
         self: Rc<Self>,
-    ) -> impl Fn(Request<Body>, Peer) -> core::pin::Pin<Box<dyn Future<Output = Response<Body>>>> + 'static {
+    ) -> impl Fn(Request<Body>, Peer) -> core::pin::Pin<Box<dyn Future<Output = Response<Body>>>> + 'static
+    {
         move |request, peer| {
             let service = Rc::clone(&self);
             Box::pin(async move { service.answer(request, peer).await })

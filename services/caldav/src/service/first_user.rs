@@ -13,7 +13,8 @@ use crate::users::{StoredPassword, User};
 /// The name of the user.
 const NAME: &str = "skerry";
 /// The user's name to the hash of the password.
-const FIRST_USER: TableDefinition<'static, &'static str, &'static str> = TableDefinition::new("caldav.first-user");
+const FIRST_USER: TableDefinition<'static, &'static str, &'static str> =
+    TableDefinition::new("caldav.first-user");
 /// Letters and digits that are not taken for each other: 32, so a byte's five lowest bits choose one evenly.
 const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz123456789";
 /// A hundred bits, in groups that can be typed.
@@ -63,7 +64,9 @@ fn find(transaction: &ReadTransaction) -> Result<Option<StoredPassword>, reposit
     };
     let Some(hash) = table.get(NAME)? else { return Ok(None) };
     let parsed = StoredPassword::parse(hash.value());
-    parsed.map(Some).map_err(|error| repository::Error::Corrupt(format!("the first user's password: {error}")))
+    parsed
+        .map(Some)
+        .map_err(|error| repository::Error::Corrupt(format!("the first user's password: {error}")))
 }
 
 fn keep(transaction: &WriteTransaction, hash: &str) -> Result<(), repository::Error> {

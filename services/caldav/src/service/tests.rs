@@ -27,14 +27,19 @@ fn configuration(more: &str) -> Configuration {
     configuration
 }
 
-async fn start(handle: &Handle, disk: MemoryDisk, configuration: Configuration) -> (Rc<Service>, Option<FirstUser>) {
+async fn start(
+    handle: &Handle,
+    disk: MemoryDisk,
+    configuration: Configuration,
+) -> (Rc<Service>, Option<FirstUser>) {
     let options = StorageOptions::new("caldav", 16 << 20);
     let storage = Storage::open(handle, Box::new(disk), &options).await.unwrap();
     Service::open(handle, storage, configuration, &SeededEntropy::new(7)).await.unwrap()
 }
 
 fn authorization(user: &str, password: &str) -> String {
-    let encoded = <base64ct::Base64 as base64ct::Encoding>::encode_string(format!("{user}:{password}").as_bytes());
+    let encoded =
+        <base64ct::Base64 as base64ct::Encoding>::encode_string(format!("{user}:{password}").as_bytes());
     format!("Basic {encoded}")
 }
 
@@ -84,13 +89,17 @@ fn who_is_not_known_gets_a_challenge_and_nothing_else() {
         let (service, first) = start(&handle, MemoryDisk::new(32 << 20), configuration("")).await;
         assert!(first.is_none());
         for wrong in ["", "Basic !", &authorization("alice", "wrong"), &authorization("nobody", "password")] {
-            let answer = service.answer(request("PROPFIND", "/calendars/alice/", wrong, ""), peer(true)).await;
+            let answer =
+                service.answer(request("PROPFIND", "/calendars/alice/", wrong, ""), peer(true)).await;
             assert_eq!(answer.status(), 401, "{wrong}");
             assert_eq!(answer.headers()["www-authenticate"], CHALLENGE);
         }
         assert_eq!(send(&service, "GET", "/healthz", "", "").await, 200);
         let answer = service.answer(request("PROPFIND", "/.well-known/carddav", "", ""), peer(true)).await;
-        assert_eq!((answer.status().as_u16(), &answer.headers()["location"]), (301, &HeaderValue::from_static("/")));
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["location"]),
+            (301, &HeaderValue::from_static("/"))
+        );
     });
 }
 
@@ -105,7 +114,10 @@ fn guessing_is_slowed_down() {
             assert!(guesses < 100);
         }
         let refused = service.answer(request("GET", "/", &right, ""), peer(true)).await;
-        assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &HeaderValue::from(1)));
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (429, &HeaderValue::from(1))
+        );
         handle.sleep(Duration::from_secs(1)).await;
         assert_eq!(send(&service, "GET", "/", &right, "").await, 200);
     });
@@ -118,9 +130,13 @@ fn without_tls_only_where_it_is_allowed() {
         let (service, _) = start(&handle, disk.clone(), configuration("")).await;
         let right = authorization("alice", "password");
         let answer = service.answer(request("GET", "/calendars/?x", &right, ""), peer(false)).await;
-        assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (308, "https://dav.example.org/calendars/?x"));
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()),
+            (308, "https://dav.example.org/calendars/?x")
+        );
         service.storage.close().await.unwrap();
-        let (service, _) = start(&handle, disk.clone(), configuration("url = \"https://a.example:8443\"")).await;
+        let (service, _) =
+            start(&handle, disk.clone(), configuration("url = \"https://a.example:8443\"")).await;
         let answer = service.answer(request("GET", "/x", &right, ""), peer(false)).await;
         assert_eq!(answer.headers()["location"], "https://a.example:8443/x");
         service.storage.close().await.unwrap();
@@ -172,8 +188,12 @@ fn a_full_disk_refuses_serves_and_can_be_made_room_on() {
 #[test]
 fn too_much_is_refused_before_it_is_read() {
     simulate(|handle| async move {
-        let (service, _) = start(&handle, MemoryDisk::new(32 << 20), configuration("[limits]\nrequest-bytes = 20000")).await;
+        let (service, _) =
+            start(&handle, MemoryDisk::new(32 << 20), configuration("[limits]\nrequest-bytes = 20000")).await;
         let right = authorization("alice", "password");
-        assert_eq!(send(&service, "PUT", "/calendars/alice/default/1.ics", &right, &event("1", 20_000)).await, 413);
+        assert_eq!(
+            send(&service, "PUT", "/calendars/alice/default/1.ics", &right, &event("1", 20_000)).await,
+            413
+        );
     });
 }

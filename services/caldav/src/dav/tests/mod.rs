@@ -1,6 +1,8 @@
 //! Requests against the whole protocol layer and an in-memory store.
 
 mod basic;
+mod hostile;
+mod queries;
 mod reports;
 
 use std::rc::Rc;
