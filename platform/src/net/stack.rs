@@ -7,14 +7,16 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 
 use super::configuration::{Limits, StackConfiguration};
 use super::counters::Counters;
+use super::dhcp::Lease;
 use super::engine::Engine;
-use super::interface::{AddressState, AssignedAddress, is_link_local};
+use super::interface::{AddressState, AssignedAddress, Route, is_link_local};
 use super::ping;
+use super::tcp::{TcpCounters, TcpListener, TcpStream};
 use super::udp::{Local, UdpSocket};
 use crate::device::{Entropy, Frame, Net};
 use crate::executor::{Handle, Sleep};
@@ -62,7 +64,7 @@ impl Stack {
         net: Box<dyn Net>,
         configuration: &StackConfiguration,
     ) -> Self {
-        let engine = Engine::new(configuration, net.properties(), net.pool().clone(), entropy, handle.now());
+        let engine = Engine::new(configuration, net.properties(), net.pool().clone(), entropy, handle);
         let shared = Rc::new(Shared {
             handle: handle.clone(),
             core: RefCell::new(engine),
@@ -77,6 +79,37 @@ impl Stack {
         };
         handle.spawn(poll_fn(move |context| driver.poll(context)));
         Self { shared }
+    }
+
+    /// Listens for TCP connections: on a port of every address, or of one. At most `backlog` wait to be accepted.
+    ///
+    /// # Errors
+    /// `InvalidInput` for port 0, `AddrInUse` if there is such a listener.
+    pub fn listen(&self, local: impl Into<Local>, backlog: usize) -> io::Result<TcpListener> {
+        self.shared.core.borrow().tcp.listen(local.into().address(), backlog)
+    }
+
+    /// Opens a TCP connection, from the address that the routes choose.
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` without a route; `ConnectionRefused`, `TimedOut`, `HostUnreachable` by the peer or the network;
+    /// `AddrNotAvailable` if no port is free, `OutOfMemory` at the limit of connections.
+    pub async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let connect = self.shared.core.borrow_mut().connect(self.shared.handle.now(), to)?;
+        connect.await
+    }
+
+    /// TCP connections that nobody holds any more but that still deliver data or their FIN. An image that shuts down waits
+    /// until there are none.
+    #[must_use]
+    pub fn closing_connections(&self) -> usize {
+        self.shared.core.borrow().tcp.closing()
+    }
+
+    /// Counts of what has happened in TCP.
+    #[must_use]
+    pub fn tcp_counters(&self) -> TcpCounters {
+        self.shared.core.borrow().tcp.counters()
     }
 
     /// Opens a UDP port; port 0 chooses one at random.
@@ -119,6 +152,24 @@ impl Stack {
         self.shared.core.borrow().egress.interface.addresses().to_vec()
     }
 
+    /// The name servers: those of the configuration, then those that the network has told us of.
+    #[must_use]
+    pub fn name_servers(&self) -> Vec<IpAddr> {
+        self.shared.core.borrow().name_servers()
+    }
+
+    /// What a DHCP server has given us, if one has.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.shared.core.borrow().lease().cloned()
+    }
+
+    /// The routes, in the order in which they are looked at.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Route> {
+        self.shared.core.borrow().egress.interface.routes().to_vec()
+    }
+
     /// Counts of what has happened.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -143,7 +194,10 @@ struct Driver {
 impl Driver {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(shared) = self.shared.upgrade() else { return Poll::Ready(()) };
-        shared.driver.borrow_mut().replace(context.waker().clone());
+        if !shared.driver.borrow().as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            shared.driver.borrow_mut().replace(context.waker().clone());
+            shared.core.borrow().tcp.register_waker(context.waker());
+        }
         let now = shared.handle.now();
         let mut idle = false;
         while self.received.len() < RECEIVE_BATCH {

@@ -40,20 +40,27 @@ impl Identity {
             let reason = "there is no certificate; it should begin with -----BEGIN CERTIFICATE-----";
             return Err(error(chain_file, reason.to_owned()));
         };
-        let (begins, expires) =
-            validity(first).map_err(|reason| error(chain_file, format!("the first certificate: {reason}")))?;
+        let (begins, expires) = validity(first)
+            .map_err(|reason| error(chain_file, format!("the first certificate: {reason}")))?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-            let reason = "there is no private key; it should begin with -----BEGIN PRIVATE KEY-----, unencrypted";
+            let reason =
+                "there is no private key; it should begin with -----BEGIN PRIVATE KEY-----, unencrypted";
             error(key_file, reason.to_owned())
         })?;
         let key = provider().key_provider.load_private_key(key).map_err(|_| {
-            error(key_file, "this kind of key is not supported: ECDSA P-256 or P-384, Ed25519 or RSA are".to_owned())
+            error(
+                key_file,
+                "this kind of key is not supported: ECDSA P-256 or P-384, Ed25519 or RSA are".to_owned(),
+            )
         })?;
         let certified = CertifiedKey::new(certificates, key);
         if let Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) =
             certified.keys_match()
         {
-            return Err(error(key_file, format!("this is not the key of the first certificate in {chain_file}")));
+            return Err(error(
+                key_file,
+                format!("this is not the key of the first certificate in {chain_file}"),
+            ));
         }
         Ok(Self { certified: Arc::new(certified), begins, expires })
     }

@@ -28,7 +28,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// # Errors
     /// The stream's, [`io::ErrorKind::InvalidData`] with rustls's reason, or [`io::ErrorKind::UnexpectedEof`].
     pub async fn handshake(&mut self) -> io::Result<()> {
-        poll_fn(|context| self.poll_handshake(context)).await
+        poll_fn(|context| {
+            ready!(self.poll_handshake(context))?;
+            // The last message of it may be ours, and the peer waits for it.
+            self.poll_send(context)
+        })
+        .await
     }
 
     /// The protocol agreed on by ALPN, once the handshake is through.
@@ -41,6 +46,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    #[cfg(test)]
+    pub(super) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -125,11 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
