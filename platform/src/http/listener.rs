@@ -22,3 +22,11 @@ pub trait Listener {
         false
     }
 }
+
+impl Listener for crate::net::TcpListener {
+    type Stream = crate::net::TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
+        Self::accept(self).await
+    }
+}
