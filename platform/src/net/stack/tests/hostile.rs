@@ -9,7 +9,7 @@ use crate::device::{Checksum, FramePool, Instant, NetProperties};
 use crate::net::dhcp::{Action, DhcpClient};
 use crate::net::engine::Engine;
 use crate::net::neighbor::{MAX_INCOMPLETE, MAX_NEIGHBORS};
-use crate::net::{checksum, ipv4, ipv6, udp};
+use crate::net::{IpOutput, checksum, ipv4, ipv6, udp};
 
 const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -148,6 +148,55 @@ fn martians_are_dropped_and_not_answered() {
     engine.receive_frame(pool.copy_of(&udp_frame(friend, Ipv4Addr::BROADCAST, 9)));
     assert_eq!(engine.egress.counters.udp_no_port, 1);
     assert!(engine.egress.queue.is_empty() && engine.egress.neighbors.len() == 0);
+}
+
+/// An ICMP error about a datagram that we sent from `port`.
+fn too_big(mtu: u16, port: u16, to: Ipv4Addr) -> Vec<u8> {
+    let ours = Ipv4Addr::new(10, 0, 0, 1);
+    let repr = |source, destination, protocol, payload_length| ipv4::Repr {
+        source,
+        destination,
+        protocol,
+        payload_length,
+        hop_limit: 64,
+        dont_fragment: true,
+        identification: 0,
+    };
+    let mut message = vec![3, 4, 0, 0, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.resize(8 + 20 + 8, 0);
+    repr(ours, to, 17, 8).emit(&mut message[8..]);
+    udp::emit(&mut message[28..], port, 53, &[]);
+    let sum = checksum::plain(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut bytes = vec![0; 20];
+    repr(Ipv4Addr::new(10, 0, 0, 9), ours, 1, message.len()).emit(&mut bytes);
+    bytes.extend(message);
+    ethernet(OURS, 0x0800, &bytes)
+}
+
+#[test]
+fn a_path_narrows_only_for_who_sends_along_it() {
+    let (mut engine, pool) = engine();
+    let to = Ipv4Addr::new(10, 0, 0, 2);
+    let mtu = |engine: &Engine| engine.egress.path_mtu(to.into());
+    engine.receive_frame(pool.copy_of(&too_big(1300, 5000, to)));
+    assert_eq!(mtu(&engine), 1500, "nobody sends from that port");
+    let entropy = SeededEntropy::new(1);
+    let _socket = engine.udp.bind(5000.into(), 100_000, &entropy).unwrap();
+    engine.receive_frame(pool.copy_of(&too_big(1300, 5000, to)));
+    assert_eq!(mtu(&engine), 1300);
+    engine.receive_frame(pool.copy_of(&too_big(1, 5000, to)));
+    assert_eq!(mtu(&engine), 552);
+    // What is larger goes in fragments that fit.
+    engine.receive_frame(pool.copy_of(&arp(1, to, Ipv4Addr::new(10, 0, 0, 1), THEIRS)));
+    engine.egress.queue.clear();
+    engine.egress.recount();
+    engine.send_udp(engine.egress.now, None, 5000, (to, 53).into(), &[7; 1200]).unwrap();
+    let lengths: Vec<_> =
+        engine.egress.queue.iter().map(|frame| frame.len()).filter(|length| *length > 100).collect();
+    assert_eq!(lengths.len(), 3);
+    assert!(lengths.iter().all(|length| *length <= 552 + 14));
 }
 
 /// Frames that are right in parts, so that chance gets past the first checks.
