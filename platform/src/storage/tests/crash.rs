@@ -81,7 +81,7 @@ async fn write_versions(
     writer: u64,
 ) {
     let mut random = Random(seed * WRITERS + writer);
-    for version in 1..=6 {
+    for version in 1..=5 {
         handle.sleep(Duration::from_micros(random.below(8000))).await;
         let key = writer * KEYS_PER_WRITER + random.below(KEYS_PER_WRITER);
         let submitted = disk.moment();
