@@ -13,7 +13,7 @@ mod manifest;
 mod nearest;
 mod typed;
 
-pub use arguments::{ArgumentError, Arguments, Ipv4Argument, Ipv6Argument, LogLevel};
+pub use arguments::{ArgumentError, Arguments, Ipv4Argument, Ipv6Argument, LogLevel, help};
 pub use bundle::{Bundle, BundleError};
 pub use manifest::{Budget, DeviceManifest, Manifest, ManifestError};
 pub use typed::{ConfigurationError, parse};

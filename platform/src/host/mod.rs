@@ -1,6 +1,7 @@
 //! The one seam to the outside. Above it nothing knows whether it runs in a process or in a virtual machine.
 
 pub mod guest;
+mod panic;
 pub mod process;
 mod shutdown;
 mod simulated;

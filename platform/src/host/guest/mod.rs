@@ -26,7 +26,6 @@ pub mod entropy;
 pub mod interrupt;
 mod machine;
 pub mod mmio;
-mod panic;
 pub(crate) mod pci;
 pub mod port;
 pub mod power;
@@ -45,7 +44,13 @@ use super::{Host, Shutdown};
 use crate::device::Instant;
 
 pub use machine::machine;
-pub use panic::install_hook as install_panic_hook;
+
+impl super::panic::EmergencyOutput for serial::Serial {}
+
+/// Has every panic print its message and the raw return addresses that `tests/symbolise.sh` names offline.
+pub fn install_panic_hook() {
+    super::panic::install_hook::<serial::Serial>();
+}
 
 /// The part of a driver that the idle point knows.
 pub trait EventSource {

@@ -1,9 +1,13 @@
 //! The console of a process: its standard error.
 
+use core::fmt;
+
 use super::system;
 use crate::device::Console;
+use crate::host::panic::EmergencyOutput;
 
 /// Standard error, unbuffered.
+#[derive(Default)]
 pub(super) struct StandardError;
 
 impl Console for StandardError {
@@ -17,3 +21,12 @@ impl Console for StandardError {
         }
     }
 }
+
+impl fmt::Write for StandardError {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl EmergencyOutput for StandardError {}

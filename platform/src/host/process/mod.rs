@@ -24,6 +24,7 @@ use std::rc::Rc;
 
 use super::{Host, Machine, Named, Shutdown};
 use crate::device::{Block, Clock, Instant, Net};
+use crate::memory::Arena;
 
 /// How a network device of the process reaches a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +210,23 @@ pub fn machine(options: &ProcessOptions) -> Result<Machine, ProcessError> {
         bundle,
         shutdown,
     })
+}
+
+/// Has every panic print its message and raw return addresses: `std`'s own hook would look for symbols in files.
+pub fn install_panic_hook() {
+    super::panic::install_hook::<console::StandardError>();
+}
+
+/// Maps the arena's memory and gives it to the arena. The kernel backs a page when it is first touched.
+///
+/// # Errors
+/// When the kernel has no room for it.
+pub fn claim_memory(arena: &Arena, mib: usize) -> Result<(), ProcessError> {
+    let size = mib << 20;
+    let base = system::map(size)?;
+    // SAFETY: a mapping of its own, of this size, that is never unmapped.
+    unsafe { arena.claim(base, size) };
+    Ok(())
 }
 
 /// Gives up every right and system call that the running image does not need. From here on a call outside of

@@ -254,6 +254,18 @@ pub(super) fn give_up_privileges() -> Result<(), ProcessError> {
     if result < 0 { Err(ProcessError::system("no new privileges")) } else { Ok(()) }
 }
 
+/// Maps `size` bytes of fresh memory.
+pub(super) fn map(size: usize) -> Result<*mut u8, ProcessError> {
+    let (protection, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: a new anonymous mapping where the kernel likes; it touches nothing that exists.
+    let base = unsafe { libc::mmap(core::ptr::null_mut(), size, protection, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(ProcessError::system(format_args!("memory of {} MiB", size >> 20)));
+    }
+    Ok(base.cast())
+}
+
 /// Ends the process at once.
 pub(super) fn exit(status: i32) -> ! {
     // SAFETY: does not return.

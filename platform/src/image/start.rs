@@ -1,0 +1,131 @@
+//! From `main` to the service, and from its end to that of the image.
+
+use core::future::Future;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use super::{Failure, Image};
+use crate::boot;
+use crate::config::{Arguments, Bundle, Manifest, help};
+use crate::executor::Executor;
+use crate::host::{Machine, guest, process};
+use crate::memory::Arena;
+use crate::{observe, storage};
+
+/// Exit status of an image whose service failed.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// Exit status of an image that was configured wrongly, or lacks a device.
+pub const EXIT_CONFIGURATION: u8 = 2;
+
+/// Runs a service. Called by the `main` that [`image!`](crate::image!) makes.
+pub fn start<F>(arena: &'static Arena, manifest: &str, service: impl FnOnce(Image) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), Failure>> + 'static,
+{
+    match run(arena, manifest, service) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(EXIT_CONFIGURATION)
+        }
+    }
+}
+
+fn run<F>(
+    arena: &'static Arena,
+    manifest: &str,
+    service: impl FnOnce(Image) -> F,
+) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = Result<(), Failure>> + 'static,
+{
+    if boot::is_guest() {
+        let (base, size) = boot::free_memory();
+        // SAFETY: boot keeps this memory for the arena, which is given it here and nowhere else.
+        unsafe { arena.claim(base, size) };
+    }
+    let manifest = Manifest::read(manifest)?;
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    if arguments.help {
+        eprint!("{}", help(&manifest.name, &manifest.description));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.version {
+        eprintln!("{} {}", manifest.name, env!("CARGO_PKG_VERSION"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let machine = machine(arena, &manifest, &arguments)?;
+    observe::start(&machine, arguments.log_level);
+    let bundle = match &machine.bundle {
+        Some(bytes) => Bundle::read(bytes, &format!("{}.toml", manifest.name))?,
+        None => Bundle::default(),
+    };
+    if !boot::is_guest() {
+        if arguments.verbose {
+            let names: Vec<_> = process::SYSTEM_CALLS.iter().map(|(name, _)| *name).collect();
+            eprintln!("system calls from here on: {}", names.join(", "));
+        }
+        process::lock_down()?;
+    }
+    let executor = Executor::new(Rc::clone(&machine.clock));
+    let Machine { kind, host, entropy, console, nets, blocks, shutdown, .. } = machine;
+    let mut image = Image {
+        manifest,
+        arguments,
+        bundle,
+        handle: executor.handle(),
+        entropy,
+        console: Rc::clone(&console),
+        nets,
+        blocks,
+        shutdown,
+        arena,
+        kind,
+    };
+    let done = if image.arguments.check_storage {
+        let device = image.block("storage")?;
+        executor.run(&*host, check_storage(image, device))
+    } else {
+        executor.run(&*host, service(image))
+    };
+    Ok(match done {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            console.write(format!("{error}\n").as_bytes());
+            ExitCode::from(EXIT_FAILURE)
+        }
+        Err(error) => {
+            console.write(format!("the service ended: {error}\n").as_bytes());
+            ExitCode::from(EXIT_FAILURE)
+        }
+    })
+}
+
+/// Gathers what the host has. In the process this gives the arena its memory first.
+fn machine(arena: &'static Arena, manifest: &Manifest, arguments: &Arguments) -> Result<Machine, Failure> {
+    if boot::is_guest() {
+        let mut machine = guest::machine();
+        // A virtual machine's devices have no names; their order is that of the manifest.
+        for (device, name) in machine.nets.iter_mut().zip(&manifest.devices.net) {
+            device.name.clone_from(name);
+        }
+        for (device, name) in machine.blocks.iter_mut().zip(&manifest.devices.block) {
+            device.name.clone_from(name);
+        }
+        return Ok(machine);
+    }
+    process::claim_memory(arena, arguments.memory_mib)?;
+    Ok(process::machine(&process::ProcessOptions {
+        nets: arguments.nets.clone(),
+        macs: arguments.macs.clone(),
+        blocks: arguments.blocks.clone(),
+        bundle: arguments.config.clone(),
+    })?)
+}
+
+async fn check_storage(image: Image, device: Box<dyn crate::device::Block>) -> Result<(), Failure> {
+    let report = storage::check(image.handle(), device).await?;
+    image.print(&report.to_string());
+    if report.is_sound() { Ok(()) } else { Err("the storage is damaged".into()) }
+}
