@@ -80,6 +80,40 @@ impl<'t> Change<'t> {
         bytes: &[u8],
         summary: &Summary,
     ) -> Result<ObjectId, Error> {
+        self.put_moved(home, collection, name, bytes, summary, None)
+    }
+
+    /// Moves a resource to another name, another collection of the same home or both, over what is there.
+    ///
+    /// # Errors
+    /// [`Error::NoResource`] and those of [`Change::put`].
+    pub fn move_resource(
+        &mut self,
+        home: Home,
+        (from_collection, from): (&str, &str),
+        (collection, name): (&str, &str),
+    ) -> Result<ObjectId, Error> {
+        let source = self.snapshot.collection(home, from_collection)?.ok_or(Error::NoCollection)?;
+        let (entry, bytes) = source.get(from)?.ok_or(Error::NoResource)?;
+        if (from_collection, from) == (collection, name) {
+            return Ok(entry.etag);
+        }
+        // Removed first: the index is edited in order, and the UID has to end at the new name.
+        self.delete(home, from_collection, from)?;
+        let moved = (from_collection == collection).then_some(from);
+        self.put_moved(home, collection, name, &bytes, &entry.summary, moved)
+    }
+
+    /// [`Change::put`], where the resource `moved` of the same collection is on its way out.
+    fn put_moved(
+        &mut self,
+        home: Home,
+        collection: &str,
+        name: &str,
+        bytes: &[u8],
+        summary: &Summary,
+        moved: Option<&str>,
+    ) -> Result<ObjectId, Error> {
         check_resource_name(name)?;
         let size = u32::try_from(bytes.len()).map_err(|_| Error::TooLarge)?;
         if bytes.len() > MAX_RESOURCE_BYTES {
@@ -98,6 +132,7 @@ impl<'t> Change<'t> {
         if !summary.uid.is_empty()
             && let Some(other) = existing.find_uid(&summary.uid)?
             && other != name
+            && Some(other.as_str()) != moved
         {
             return Err(Error::UidConflict(other));
         }
