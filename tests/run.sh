@@ -9,7 +9,7 @@
 #   images        builds the images, and holds them to their budgets
 #   worlds        the same image and the same client tests as a process and in QEMU's microvm, q35 and pc
 #   seccomp       the system calls after start-up are the filter's, and another kills
-#   guest-faults  faults provoked in the guest end as designed
+#   guest-faults  faults provoked in the guest end as designed; idling and the power button
 #   bad-input     wrong configuration, disks and requests: a clear error or a bounded refusal
 #   kvm           deploy/run-caldav.sh --hv kvm on a real /dev/kvm, in an emulated machine
 #   fuzz          each parser of outside bytes, FUZZ_SECONDS each (20)
@@ -73,8 +73,9 @@ step_seccomp() {
 }
 
 step_guest_faults() {
-    packages qemu-system-x86
+    packages qemu-system-x86 binutils socat
     tests/guest-faults.sh
+    tests/guest-power.sh
 }
 
 step_bad_input() {
