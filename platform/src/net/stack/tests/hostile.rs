@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::device::{Checksum, FramePool, Instant, NetProperties};
+use crate::net::dhcp::{Action, DhcpClient};
 use crate::net::engine::Engine;
 use crate::net::neighbor::{MAX_INCOMPLETE, MAX_NEIGHBORS};
 use crate::net::{checksum, ipv4, ipv6, udp};
@@ -197,6 +198,53 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         bytes.extend(rest);
         bytes
     })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_answer_panics_the_dhcp_client(
+        options in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..12)), 0..12),
+        kind in 1_u8..9,
+        noise in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut client = DhcpClient::new(Instant::START, OURS, Some("skerry".to_owned()));
+        let mut now = Instant::START;
+        for _ in 0..20 {
+            let mut message = match client.poll(now, 7) {
+                Some(Action::Broadcast(message) | Action::FromLease(message, _)) => message,
+                Some(Action::Configure(lease)) => {
+                    prop_assert!(lease.renew_at <= lease.rebind_at && lease.rebind_at <= lease.expires_at);
+                    prop_assert!(lease.renew_at > now, "a lease that is extended at once");
+                    continue;
+                }
+                Some(Action::Deconfigure) => continue,
+                None => {
+                    now = now.max(client.next_deadline());
+                    continue;
+                }
+            };
+            message.truncate(240);
+            message[0] = 2;
+            message[16..20].copy_from_slice(&[10, 0, 0, 50]);
+            message.extend([53, 1, kind, 54, 4, 10, 0, 0, 1, 51, 4, 0, 0, 0, 1]);
+            for (kind, data) in &options {
+                message.extend([*kind, u8::try_from(data.len()).unwrap()]);
+                message.extend(data);
+            }
+            message.push(255);
+            for (at, byte) in &noise {
+                let at = at.index(message.len());
+                message[at] = *byte;
+            }
+            client.receive(now, &message);
+            message[242] = 2;
+            client.receive(now, &message);
+            message[242] = 5;
+            client.receive(now, &message);
+        }
+    }
 }
 
 proptest! {
