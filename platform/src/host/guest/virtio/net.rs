@@ -46,6 +46,10 @@ const TRANSMIT_QUEUE: u16 = 256;
 /// Buffers in the receive queue when each has to hold a jumbo frame: 2 MiB.
 const LARGE_BUFFERS: u16 = 32;
 
+/// Frames with large buffers that the device may have to send, 2 MiB of them: a peer that reads slowly must not make it
+/// hold a good part of a small image's memory.
+const LARGE_IN_FLIGHT: u16 = 32;
+
 /// Ethernet header with a VLAN tag.
 const LINK_HEADER: u16 = 18;
 
@@ -166,6 +170,7 @@ impl VirtioNet {
             queue,
             header: HeaderForm { length, split },
             support: properties.offload,
+            large: 0,
             waker: None,
             dropped: 0,
         };
@@ -250,12 +255,7 @@ impl Net for VirtioNet {
         let State { attachment, transmit, .. } = &mut *self.state.borrow_mut();
         transmit.waker = None;
         transmit.queue.disable_notifications();
-        if !attachment.stopped
-            && let Err(nonsense) = transmit.reclaim()
-            && !attachment.stop(&nonsense)
-        {
-            transmit.leak();
-        }
+        transmit.reclaim(attachment);
         if attachment.stopped {
             // As on a cut cable.
             frames.clear();
@@ -280,11 +280,10 @@ impl EventSource for RefCell<State> {
         let mut state = self.borrow_mut();
         let State { attachment, receive, transmit } = &mut *state;
         attachment.transport.acknowledge();
-        if attachment.stopped {
-            return false;
-        }
-        let received = receive.waker.take_if(|_| receive.queue.has_used());
-        let transmitted = transmit.waker.take_if(|_| transmit.queue.has_used());
+        let received = receive.waker.take_if(|_| !attachment.stopped && receive.queue.has_used());
+        // Buffers go back to the pool also when nothing more is sent.
+        let reclaimed = transmit.reclaim(attachment) > 0;
+        let transmitted = transmit.waker.take_if(|_| reclaimed || attachment.stopped);
         drop(state);
         let woken = received.is_some() || transmitted.is_some();
         received.into_iter().chain(transmitted).for_each(Waker::wake);
@@ -445,23 +444,39 @@ struct Transmitter {
     frames: Vec<Option<Frame>>,
     header: HeaderForm,
     support: OffloadSupport,
+    /// How many of `frames` have large buffers.
+    large: u16,
     waker: Option<Waker>,
     /// Frames thrown away because the device cannot do what they ask for.
     dropped: u64,
 }
 
 impl Transmitter {
-    /// Takes back the frames that have been sent; their buffers return to the pool.
-    fn reclaim(&mut self) -> Result<(), Nonsense> {
-        while let Some(used) = self.queue.pop()? {
-            self.frames[usize::from(used.head)] = None;
+    /// Takes back the frames that have been sent, whose buffers return to the pool, and returns how many there were.
+    /// A device that talks nonsense is stopped.
+    fn reclaim(&mut self, attachment: &mut Attachment) -> usize {
+        let mut count = 0;
+        while !attachment.stopped {
+            match self.queue.pop() {
+                Ok(None) => break,
+                Ok(Some(used)) => {
+                    let frame = self.frames[usize::from(used.head)].take();
+                    self.large -= u16::from(frame.is_some_and(|frame| is_large(&frame)));
+                    count += 1;
+                }
+                Err(nonsense) => {
+                    if !attachment.stop(&nonsense) {
+                        self.leak();
+                    }
+                }
+            }
         }
-        Ok(())
+        count
     }
 
     fn push_all(&mut self, frames: &mut VecDeque<Frame>, pool: &FramePool) {
         let needed = if self.header.split { 2 } else { 1 };
-        while self.queue.free() >= needed {
+        while self.queue.free() >= needed && self.large < LARGE_IN_FLIGHT {
             let Some(frame) = frames.pop_front() else { break };
             match self.prepare(frame, pool) {
                 Some(frame) => self.push(frame),
@@ -509,6 +524,7 @@ impl Transmitter {
             }
         };
         if let Some(head) = head {
+            self.large += u16::from(is_large(&frame));
             self.frames[usize::from(head)] = Some(frame);
         }
     }
@@ -517,6 +533,10 @@ impl Transmitter {
     fn leak(&mut self) {
         core::mem::forget(core::mem::take(&mut self.frames));
     }
+}
+
+fn is_large(frame: &Frame) -> bool {
+    frame.buffer().len() > Frame::SMALL
 }
 
 fn none_of(count: u16) -> Vec<Option<Frame>> {

@@ -313,6 +313,25 @@ fn frames_beyond_the_queue_wait_in_order_and_the_sender_is_woken() {
 }
 
 #[test]
+fn large_frames_in_flight_are_few() {
+    let mut bench = Bench::new(EVERYTHING);
+    let pool = bench.net.pool().clone();
+    let mut frames: VecDeque<_> = (0..40).map(|_| pool.copy_of(&tcp_frame(5000))).collect();
+    bench.transmit(&mut frames);
+    assert_eq!(frames.len(), 40 - usize::from(LARGE_IN_FLIGHT));
+    let events = bench.net.events();
+    assert!(!events.arm());
+    bench.sent();
+    assert!(bench.device.borrow_mut().queues[1].interrupts());
+    assert!(events.deliver());
+    bench.transmit(&mut frames);
+    assert!(frames.is_empty());
+    bench.sent();
+    assert!(!events.deliver(), "nobody waits");
+    assert_eq!(format!("{pool:?}"), "FramePool { free: 0 small, 16 large }", "all are back, or freed");
+}
+
+#[test]
 fn a_receiver_who_waits_is_woken_once() {
     let mut bench = Bench::new(EVERYTHING);
     let events = bench.net.events();
