@@ -105,14 +105,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Stream<S> {
         written
     }
 
+    /// Goes on from slice to slice as far as the stream takes them: one that knows no vectored writes takes one at a time.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
+        mut slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.state.written(&written);
-        written
+        let mut total = 0;
+        while !slices.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+            self.state.written(&written);
+            let mut length = match written {
+                Poll::Ready(Ok(length)) => length,
+                // What went before counts; this will come again.
+                _ if total > 0 => break,
+                other => return other,
+            };
+            total += length;
+            while let Some(first) = slices.first().filter(|first| first.len() <= length) {
+                length -= first.len();
+                slices = &slices[1..];
+            }
+            if length > 0 || total == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(total))
     }
 
     /// Head and body of a response go to the stream in one call, and so into one segment, without a copy before.

@@ -23,20 +23,22 @@ pub fn start<F>(arena: &'static Arena, manifest: &str, service: impl FnOnce(Imag
 where
     F: Future<Output = Result<(), Failure>> + 'static,
 {
-    match run(arena, manifest, service) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(EXIT_CONFIGURATION)
-        }
+    let status = run(arena, manifest, service).unwrap_or_else(|error| {
+        eprintln!("{error}");
+        EXIT_CONFIGURATION
+    });
+    if !boot::is_guest() {
+        // What std does on its way out are system calls that the filter does not know.
+        process::exit(status);
     }
+    ExitCode::from(status)
 }
 
 fn run<F>(
     arena: &'static Arena,
     manifest: &str,
     service: impl FnOnce(Image) -> F,
-) -> Result<ExitCode, Failure>
+) -> Result<u8, Failure>
 where
     F: Future<Output = Result<(), Failure>> + 'static,
 {
@@ -49,11 +51,11 @@ where
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     if arguments.help {
         eprint!("{}", help(&manifest.name, &manifest.description));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
     if arguments.version {
         eprintln!("{} {}", manifest.name, env!("CARGO_PKG_VERSION"));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
     let machine = machine(arena, &manifest, &arguments)?;
     observe::start(&machine, arguments.log_level);
@@ -90,14 +92,14 @@ where
         executor.run(&*host, service(image))
     };
     Ok(match done {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             console.write(format!("{error}\n").as_bytes());
-            ExitCode::from(EXIT_FAILURE)
+            EXIT_FAILURE
         }
         Err(error) => {
             console.write(format!("the service ended: {error}\n").as_bytes());
-            ExitCode::from(EXIT_FAILURE)
+            EXIT_FAILURE
         }
     })
 }

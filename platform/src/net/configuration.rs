@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::address::Cidr;
 use super::interface::{Origin, Route};
 use super::reassembly::ReassemblyLimits;
+use super::tcp::TcpLimits;
 
 /// How a stack gets its addresses and whom it asks.
 #[derive(Clone, Debug, Default)]
@@ -117,11 +118,13 @@ pub struct Limits {
     pub reassembly: ReassemblyLimits,
     /// Bytes of buffers that the queue of one UDP socket may hold: with buffers of 2 KiB, an eighth of it is small queries.
     pub udp_queue: usize,
+    /// Connections and their buffers.
+    pub tcp: TcpLimits,
 }
 
 impl Default for Limits {
     /// 512 KiB for a UDP socket: 256 datagrams, 25 ms at 10,000 a second.
     fn default() -> Self {
-        Self { reassembly: ReassemblyLimits::default(), udp_queue: 512 * 1024 }
+        Self { reassembly: ReassemblyLimits::default(), udp_queue: 512 * 1024, tcp: TcpLimits::default() }
     }
 }

@@ -1,7 +1,7 @@
 //! The way down: route, neighbour, fragments, Ethernet header, transmit queue.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
@@ -31,6 +31,8 @@ const LOCAL_MTU: u16 = u16::MAX;
 /// Everything below the transports that sending needs.
 pub(super) struct Egress {
     pub properties: NetProperties,
+    /// The IPv4 MTU of the link, if a DHCP server named a smaller one (RFC 2132, 5.1).
+    pub ipv4_mtu: u16,
     /// The IPv6 MTU of the link, if a router announced a smaller one (RFC 4861, 6.3.4).
     pub ipv6_mtu: u16,
     /// The Hop Limit and TTL of what we send.
@@ -54,6 +56,7 @@ impl Egress {
     pub(super) fn new(properties: NetProperties, pool: FramePool, entropy: Rc<dyn Entropy>) -> Self {
         Self {
             properties,
+            ipv4_mtu: properties.mtu,
             ipv6_mtu: properties.mtu,
             hop_limit: 64,
             interface: Interface::new(),
@@ -76,6 +79,11 @@ impl Egress {
     pub(super) fn random_u16(&self) -> u16 {
         let [a, b, ..] = self.entropy.next_u64().to_ne_bytes();
         u16::from_ne_bytes([a, b])
+    }
+
+    pub(super) fn random_u32(&self) -> u32 {
+        let [a, b, c, d, ..] = self.entropy.next_u64().to_ne_bytes();
+        u32::from_ne_bytes([a, b, c, d])
     }
 
     /// Whether there is room for a whole packet of a socket: the sender waits otherwise.
@@ -189,9 +197,7 @@ impl Egress {
         let extra = if packet.source.is_ipv4() { 0 } else { ipv6::FRAGMENT_HEADER_LENGTH };
         let size = (usize::from(mtu) - unfragmentable - extra) & !7;
         let (headers, payload) = packet.frame.bytes().split_at(unfragmentable);
-        let identification = self.entropy.next_u64().to_ne_bytes();
-        let identification =
-            u32::from_ne_bytes([identification[0], identification[1], identification[2], identification[3]]);
+        let identification = self.random_u32();
         let count = payload.len().div_ceil(size);
         for (index, chunk) in payload.chunks(size).enumerate() {
             let fragment = Fragment { identification, offset: index * size, more: index + 1 < count };
@@ -282,22 +288,6 @@ impl Egress {
         }
     }
 
-    /// Sends a packet from `source`, which may be unspecified, to everybody on the link.
-    pub(super) fn broadcast(
-        &mut self,
-        protocol: u8,
-        source: Ipv4Addr,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]),
-        checksum_at: usize,
-    ) {
-        let destination = IpAddr::V4(Ipv4Addr::BROADCAST);
-        if let Some(mut packet) = self.packet(source.into(), destination, protocol, length, fill) {
-            self.finish_checksum(&mut packet, checksum_at);
-            self.send_to_mac(packet, BROADCAST);
-        }
-    }
-
     /// The group address as the Ethernet destination of an IPv6 packet that is sent with no regard to routes.
     pub(super) fn multicast_mac(&self, group: Ipv6Addr) -> Mac {
         self.group_mac(group.into()).unwrap_or(BROADCAST)
@@ -330,7 +320,7 @@ impl IpOutput for Egress {
     fn path_mtu(&self, destination: IpAddr) -> u16 {
         let link = match destination {
             _ if self.interface.is_local(destination) => return LOCAL_MTU,
-            IpAddr::V4(_) => self.properties.mtu,
+            IpAddr::V4(_) => self.ipv4_mtu,
             IpAddr::V6(_) => self.ipv6_mtu,
         };
         if is_group(destination) { link } else { self.path_mtus.get(self.now, destination, link) }

@@ -17,7 +17,7 @@ use super::ndp::{self, ICMPV6};
 use super::neighbor::Mac;
 use super::reassembly::{Key, Piece, Progress, Whole};
 use super::udp::{self, Delivery};
-use super::{IpError, IpErrorKind, IpOutput, IpPacket, arp, checksum, ipv4, ipv6};
+use super::{IpError, IpErrorKind, IpOutput, IpPacket, arp, checksum, dhcp, ipv4, ipv6};
 use crate::device::{Checksum, Frame, Offload};
 
 /// IP's number of TCP.
@@ -91,6 +91,8 @@ impl Engine {
             // RFC 1122 (3.3.6): what came as a link broadcast must be for a group.
             Destination::Unicast if arrival.group => return Err(Discard::Martian),
             Destination::Unicast => {}
+            // A DHCP server may send to the address that it is about to give us (RFC 2131, 4.1).
+            Destination::Other if self.dhcp.is_some() && is_dhcp(&header, &frame) => {}
             Destination::Other => return Err(Discard::NotForUs),
         }
         let (header_length, protocol) = (header.header_length, header.protocol);
@@ -194,7 +196,8 @@ impl Engine {
                     return Err(Discard::Martian);
                 }
                 verify(&packet)?;
-                Err(Discard::Unsupported)
+                self.tcp.receive(self.egress.now, packet, &mut self.egress);
+                Ok(())
             }
             (udp::PROTOCOL, _) => self.receive_udp(packet, arrival),
             (ICMPV4, IpAddr::V4(_)) => self.receive_icmpv4(packet, arrival),
@@ -217,6 +220,9 @@ impl Engine {
         if !unchecked {
             // The checksum covers the length that UDP's header gives, which may be less than IP's.
             verify_length(&packet, usize::from(u16::from_be_bytes([header[4], header[5]])))?;
+        }
+        if self.receive_dhcp(&packet) {
+            return Ok(());
         }
         match self.udp.receive(packet) {
             Delivery::Done => self.egress.counters.udp_received += 1,
@@ -266,11 +272,13 @@ impl Engine {
                 icmp::reply_to_echo(&mut self.egress, &mut self.icmp, packet, arrival.group);
             }
             129 => self.pings.receive(&packet),
+            130 => self.receive_listener_query(&packet),
+            134 if on_link => self.receive_router_advertisement(&packet, arrival.from)?,
             135 | 136 if on_link => {
                 let conflict = ndp::receive(&mut self.egress, &packet, arrival.from)?;
                 conflict.into_iter().for_each(|address| self.conflict(address.into()));
             }
-            135 | 136 => return Err(Discard::Malformed),
+            134..=136 => return Err(Discard::Malformed),
             _ => return Err(Discard::Unsupported),
         }
         Ok(())
@@ -285,6 +293,7 @@ impl Engine {
     /// Tells the transport that sent a packet what became of it.
     pub(super) fn transport_error(&mut self, error: &IpError<'_>) {
         match error.protocol {
+            TCP => self.tcp.error(error),
             udp::PROTOCOL => {
                 if self.udp.error(error)
                     && let IpErrorKind::TooBig { mtu } = error.kind
@@ -307,6 +316,13 @@ impl Engine {
             self.transport_error(&IpError { kind, source, destination, protocol, transport });
         }
     }
+}
+
+fn is_dhcp(header: &ipv4::Header, frame: &Frame) -> bool {
+    let port = frame.bytes().get(header.header_length + 2..header.header_length + 4);
+    header.protocol == udp::PROTOCOL
+        && header.fragment.is_none()
+        && port == Some(&dhcp::CLIENT_PORT.to_be_bytes())
 }
 
 /// Offsets that counted from the Ethernet header now count from the IP header.

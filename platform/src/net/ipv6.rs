@@ -56,7 +56,6 @@ pub(super) struct Header {
     pub source: Ipv6Addr,
     pub destination: Ipv6Addr,
     pub next_header: u8,
-    pub hop_limit: u8,
     pub total_length: usize,
 }
 
@@ -94,7 +93,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Discard> {
         source: packet.src_addr(),
         destination: packet.dst_addr(),
         next_header: packet.next_header().into(),
-        hop_limit: packet.hop_limit(),
         total_length: packet.total_len(),
     })
 }

@@ -14,6 +14,10 @@
 //! | `ipv4`, `ipv6`, `reassembly`, `path_mtu` | the Internet layer |
 //! | `icmp` | echo, and errors both ways |
 //! | `udp` | sockets by port |
+//! | `tcp` | connections, with a documentation of its own |
+//! | `resolver`, `sntp` | names and the time |
+//! | `dhcp` | the DHCPv4 client |
+//! | `slaac`, `dad`, `mld` | IPv6 addresses: what routers announce, whether we are alone in having it, listener reports |
 //!
 //! Packets travel by ownership: a received frame loses its headers in place and ends in a socket's queue; a packet to
 //! be sent is built once, behind room for the Ethernet and device headers.
@@ -23,6 +27,8 @@ mod arp;
 mod checksum;
 mod configuration;
 mod counters;
+mod dad;
+mod dhcp;
 mod egress;
 mod engine;
 mod icmp;
@@ -30,12 +36,16 @@ mod ingress;
 mod interface;
 mod ipv4;
 mod ipv6;
+mod mld;
 mod ndp;
 mod neighbor;
 mod packet;
 mod path_mtu;
 mod ping;
 mod reassembly;
+mod resolver;
+mod slaac;
+mod sntp;
 mod stack;
 pub mod tcp;
 mod udp;
@@ -46,8 +56,10 @@ pub use configuration::{
     StaticAddresses, StaticRoute,
 };
 pub use counters::Counters;
+pub use dhcp::Lease;
 pub use interface::{AddressState, AssignedAddress, Origin, Route};
 pub use reassembly::ReassemblyLimits;
+pub use sntp::TimeStatus;
 pub use stack::Stack;
 pub use udp::{Datagram, Local, UdpSocket};
 

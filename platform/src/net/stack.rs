@@ -7,14 +7,18 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 
 use super::configuration::{Limits, StackConfiguration};
 use super::counters::Counters;
+use super::dhcp::Lease;
 use super::engine::Engine;
-use super::interface::{AddressState, AssignedAddress, is_link_local};
+use super::interface::{AddressState, AssignedAddress, Route, is_link_local};
 use super::ping;
+use super::resolver::{self, Cache};
+use super::sntp::{self, TimeKeeper, TimeStatus};
+use super::tcp::{TcpCounters, TcpListener, TcpStream};
 use super::udp::{Local, UdpSocket};
 use crate::device::{Entropy, Frame, Net};
 use crate::executor::{Handle, Sleep};
@@ -28,6 +32,8 @@ pub(super) struct Shared {
     pub core: RefCell<Engine>,
     driver: RefCell<Option<Waker>>,
     limits: Limits,
+    pub names: RefCell<Cache>,
+    pub time: TimeKeeper,
 }
 
 impl Shared {
@@ -50,7 +56,7 @@ impl Drop for Shared {
 /// are gone.
 #[derive(Clone)]
 pub struct Stack {
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
 }
 
 impl Stack {
@@ -62,12 +68,14 @@ impl Stack {
         net: Box<dyn Net>,
         configuration: &StackConfiguration,
     ) -> Self {
-        let engine = Engine::new(configuration, net.properties(), net.pool().clone(), entropy, handle.now());
+        let engine = Engine::new(configuration, net.properties(), net.pool().clone(), entropy, handle);
         let shared = Rc::new(Shared {
             handle: handle.clone(),
             core: RefCell::new(engine),
             driver: RefCell::default(),
             limits: configuration.limits,
+            names: RefCell::default(),
+            time: TimeKeeper::default(),
         });
         let mut driver = Driver {
             shared: Rc::downgrade(&shared),
@@ -76,7 +84,41 @@ impl Stack {
             sleep: handle.sleep_until(handle.now()),
         };
         handle.spawn(poll_fn(move |context| driver.poll(context)));
+        if let Some(server) = &configuration.ntp {
+            sntp::start(&shared, server.clone());
+        }
         Self { shared }
+    }
+
+    /// Listens for TCP connections: on a port of every address, or of one. At most `backlog` wait to be accepted.
+    ///
+    /// # Errors
+    /// `InvalidInput` for port 0, `AddrInUse` if there is such a listener.
+    pub fn listen(&self, local: impl Into<Local>, backlog: usize) -> io::Result<TcpListener> {
+        self.shared.core.borrow().tcp.listen(local.into().address(), backlog)
+    }
+
+    /// Opens a TCP connection, from the address that the routes choose.
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` without a route; `ConnectionRefused`, `TimedOut`, `HostUnreachable` by the peer or the network;
+    /// `AddrNotAvailable` if no port is free, `OutOfMemory` at the limit of connections.
+    pub async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let connect = self.shared.core.borrow_mut().connect(self.shared.handle.now(), to)?;
+        connect.await
+    }
+
+    /// TCP connections that nobody holds any more but that still deliver data or their FIN. An image that shuts down waits
+    /// until there are none.
+    #[must_use]
+    pub fn closing_connections(&self) -> usize {
+        self.shared.core.borrow().tcp.closing()
+    }
+
+    /// Counts of what has happened in TCP.
+    #[must_use]
+    pub fn tcp_counters(&self) -> TcpCounters {
+        self.shared.core.borrow().tcp.counters()
     }
 
     /// Opens a UDP port; port 0 chooses one at random.
@@ -105,6 +147,21 @@ impl Stack {
         .await;
     }
 
+    /// The addresses of a host, those first that a route leads to. An address stands for itself.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no host name, `NotFound` if it has no address, `NotConnected` if no name server is known,
+    /// `TimedOut` if none answers, `ResourceBusy` with too many questions under way.
+    pub async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        resolver::resolve(self, name).await
+    }
+
+    /// What the last answer of the time server said; `None` without one so far.
+    #[must_use]
+    pub fn time_status(&self) -> Option<TimeStatus> {
+        self.shared.time.status()
+    }
+
     /// Sends an echo request with `length` bytes to `to`, and completes with the time until the reply: perhaps never.
     ///
     /// # Errors
@@ -117,6 +174,24 @@ impl Stack {
     #[must_use]
     pub fn addresses(&self) -> Vec<AssignedAddress> {
         self.shared.core.borrow().egress.interface.addresses().to_vec()
+    }
+
+    /// The name servers: those of the configuration, then those that the network has told us of.
+    #[must_use]
+    pub fn name_servers(&self) -> Vec<IpAddr> {
+        self.shared.core.borrow().name_servers()
+    }
+
+    /// What a DHCP server has given us, if one has.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.shared.core.borrow().lease().cloned()
+    }
+
+    /// The routes, in the order in which they are looked at.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Route> {
+        self.shared.core.borrow().egress.interface.routes().to_vec()
     }
 
     /// Counts of what has happened.
@@ -143,7 +218,10 @@ struct Driver {
 impl Driver {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(shared) = self.shared.upgrade() else { return Poll::Ready(()) };
-        shared.driver.borrow_mut().replace(context.waker().clone());
+        if !shared.driver.borrow().as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            shared.driver.borrow_mut().replace(context.waker().clone());
+            shared.core.borrow().tcp.register_waker(context.waker());
+        }
         let now = shared.handle.now();
         let mut idle = false;
         while self.received.len() < RECEIVE_BATCH {

@@ -8,7 +8,7 @@ use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use smoltcp::wire::UdpPacket;
@@ -36,7 +36,7 @@ const EPHEMERAL_ATTEMPTS: usize = 64;
 pub enum Local {
     /// A port on every address of both families.
     Port(u16),
-    /// A port on one address; on every address of the family if it is unspecified.
+    /// A port on one address. `0.0.0.0` stands for every address of IPv4, `::` for every address of both families.
     Address(SocketAddr),
 }
 
@@ -62,6 +62,14 @@ impl Local {
         }
     }
 
+    /// The address and port, with `::` for both families.
+    pub(super) fn address(self) -> SocketAddr {
+        match self {
+            Self::Port(port) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+            Self::Address(address) => address,
+        }
+    }
+
     fn with_port(self, port: u16) -> Self {
         match self {
             Self::Port(_) => Self::Port(port),
@@ -74,7 +82,7 @@ impl Local {
         match self {
             Self::Port(_) => Some(0),
             Self::Address(address) if address.ip().is_unspecified() => {
-                (address.is_ipv4() == destination.is_ipv4()).then_some(1)
+                (address.is_ipv6() || destination.is_ipv4()).then_some(u8::from(address.is_ipv4()))
             }
             Self::Address(address) => (address.ip() == destination).then_some(2),
         }
@@ -153,7 +161,7 @@ impl UdpTable {
             _ => local,
         };
         let sockets = self.ports.entry(local.port()).or_default();
-        if sockets.iter().any(|socket| socket.local == local) {
+        if sockets.iter().any(|socket| socket.local.address() == local.address()) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let endpoint = Rc::new(Endpoint { local, peer: Cell::default(), inbox: RefCell::default(), limit });

@@ -1,3 +1,82 @@
 #![forbid(unsafe_code)]
-//! The template service.
-fn main() {}
+//! The image: the service on its devices.
+
+use std::rc::Rc;
+
+use caldav::certificate;
+use caldav::configuration::{self, Configuration};
+use caldav::service::Service;
+use platform::http::{self, Server};
+use platform::image::{Failure, Image};
+use platform::tls::{self, Identities};
+
+/// Connections that wait to be accepted on each port. They wait for a turn of the executor, not for a thread, so this
+/// holds a burst and no more.
+const BACKLOG: usize = 256;
+
+platform::image!(include_str!("../image.toml"), serve);
+
+async fn serve(mut image: Image) -> Result<(), Failure> {
+    if let [mode, user] = image.arguments().service.as_slice()
+        && mode == "--hash-password"
+    {
+        return hash_password(&image, user);
+    }
+    if let Some(word) = image.arguments().service.first() {
+        return Err(format!("unknown word {word}: the one mode is --hash-password USER").into());
+    }
+    let handle = image.handle().clone();
+    let configuration = Configuration::of_bundle(image.bundle())?;
+    let configured = certificate::configured(image.bundle())?;
+    let storage = image.storage("storage").await?;
+    let network = image.network("service")?;
+    let entropy = Rc::clone(image.entropy());
+    let (service, first_user) = Service::open(&handle, storage.clone(), configuration, &*entropy).await?;
+    if let Some(first_user) = first_user {
+        image.print(&first_user.to_string());
+    }
+
+    network.ready().await;
+    let addresses: Vec<String> =
+        network.addresses().iter().map(|assigned| assigned.cidr.address().to_string()).collect();
+    let identity = match configured {
+        Some(identity) => identity,
+        None => {
+            // The first is what people type; with --net user the image is published on the loopback addresses.
+            let hostname = image.arguments().hostname.clone();
+            let names = hostname.into_iter().chain(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+            let names: Vec<String> = names.chain(addresses.iter().cloned()).collect();
+            certificate::self_signed(&storage, &names, handle.wall()).await?
+        }
+    };
+    let acceptor = Rc::new(tls::Acceptor::http(&handle, &Identities::new(identity)));
+    let secure = tls::Listener::new(network.listen(443, BACKLOG)?, acceptor);
+    let plain = network.listen(80, BACKLOG)?;
+    let server = Server::new(&handle, http::Limits::default(), service.handler());
+
+    let urls: Vec<String> = addresses
+        .iter()
+        .map(|address| {
+            if address.contains(':') {
+                format!("https://[{address}]/")
+            } else {
+                format!("https://{address}/")
+            }
+        })
+        .collect();
+    image.ready(&urls.join(" "));
+    let shutdown = image.shutdown();
+    futures_util::join!(server.serve(secure, shutdown), server.serve(plain, shutdown));
+    storage.close().await?;
+    Ok(())
+}
+
+/// `--hash-password USER`: the password is the configuration, a line; what is printed belongs into one.
+fn hash_password(image: &Image, user: &str) -> Result<(), Failure> {
+    let password = image.bundle().file("caldav.toml").unwrap_or_default();
+    let password = std::str::from_utf8(password)?.trim_end_matches(['\r', '\n']);
+    let table = configuration::user_table(user, password, &**image.entropy())
+        .map_err(|_| "not enough memory: --memory=16 is")??;
+    image.print(table.trim_end());
+    Ok(())
+}

@@ -7,7 +7,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use super::{ProcessError, system};
 
 /// The system calls of a running image, and why each is needed. Any other kills the process.
-pub const SYSTEM_CALLS: [(&str, i64); 8] = [
+pub const SYSTEM_CALLS: [(&str, i64); 9] = [
     // Frames, flush results and signals in.
     ("readv", libc::SYS_readv),
     // Frames, log lines and flush orders out.
@@ -21,6 +21,8 @@ pub const SYSTEM_CALLS: [(&str, i64); 8] = [
     ("getrandom", libc::SYS_getrandom),
     // Time, where the kernel's clock source is not readable through the vDSO.
     ("clock_gettime", libc::SYS_clock_gettime),
+    // redb wakes whoever waits for its writer, though nobody ever does: there is one thread.
+    ("futex", libc::SYS_futex),
     ("exit_group", libc::SYS_exit_group),
 ];
 

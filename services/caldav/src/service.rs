@@ -1,0 +1,307 @@
+//! The service: the protocol over the platform's HTTP and storage.
+
+mod first_user;
+
+use core::cell::RefCell;
+use core::fmt;
+use core::future::Future;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use platform::device::Entropy;
+use platform::executor::Handle;
+use platform::http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use platform::http::{Body, HeaderValue, Peer, Request, Response, StatusCode, body, text};
+use platform::storage::{Storage, StorageError, WriteError};
+
+use crate::configuration::Configuration;
+use crate::dav::{self, Call, Dav, Session};
+use crate::repository;
+use crate::users::{Credentials, Gate, Step, Users};
+
+pub use first_user::FirstUser;
+
+/// How many requests may wait for their password to be checked. Each check takes some tens of milliseconds, so the last
+/// in the queue waits for a few seconds.
+const MAX_WAITING_CHECKS: usize = 64;
+
+/// What an unauthenticated request gets. RFC 7617, section 2.1: credentials are UTF-8.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Skerry\", charset=\"UTF-8\"");
+
+/// Answers the requests of calendar and contacts programs.
+pub struct Service {
+    handle: Handle,
+    storage: Storage,
+    dav: Dav,
+    users: RefCell<Users>,
+    checks: Gate,
+    plain: bool,
+    url: Option<String>,
+    /// Who is known to have a calendar and an address book.
+    set_up: RefCell<BTreeSet<Rc<str>>>,
+}
+
+/// Why the service could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Device or configuration: the storage refused.
+    Storage(StorageError),
+    /// Device: what is stored does not hold together.
+    Repository(repository::Error),
+    /// There is not enough memory to make the first user's password.
+    OutOfMemory,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(error) => error.fmt(f),
+            Self::Repository(error) => error.fmt(f),
+            Self::OutOfMemory => {
+                f.write_str("not enough memory to make a password: give the image more (--memory)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<WriteError<repository::Error>> for StartError {
+    fn from(error: WriteError<repository::Error>) -> Self {
+        match error {
+            WriteError::Rejected(error) => Self::Repository(error),
+            WriteError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
+impl Service {
+    /// Prepares the storage. Where no user is configured there is one all the same ([`FirstUser`]); it comes back with
+    /// its password when it was made now, to be shown once.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub async fn open(
+        handle: &Handle,
+        storage: Storage,
+        mut configuration: Configuration,
+        entropy: &dyn Entropy,
+    ) -> Result<(Rc<Self>, Option<FirstUser>), StartError> {
+        storage.write(repository::prepare).await?;
+        let mut shown = None;
+        if configuration.users.is_empty() {
+            let (name, user, made) = first_user::find_or_make(&storage, entropy).await?;
+            configuration.users.insert(name, user);
+            shown = made;
+        }
+        let service = Self {
+            handle: handle.clone(),
+            storage,
+            dav: Dav::new(configuration.limits),
+            users: RefCell::new(Users::new(configuration.users, entropy)),
+            checks: Gate::new(MAX_WAITING_CHECKS),
+            plain: configuration.plain,
+            url: configuration.url,
+            set_up: RefCell::default(),
+        };
+        Ok((Rc::new(service), shown))
+    }
+
+    /// The service as the platform's HTTP server takes it.
+    pub fn handler(
+        self: Rc<Self>,
+    ) -> impl Fn(Request<Body>, Peer) -> core::pin::Pin<Box<dyn Future<Output = Response<Body>>>> + 'static
+    {
+        move |request, peer| {
+            let service = Rc::clone(&self);
+            Box::pin(async move { service.answer(request, peer).await })
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
+        if request.uri().path() == "/healthz" {
+            return self.health();
+        }
+        if let Some(redirect) = dav::well_known(request.uri().path()) {
+            return redirect.map(Body::from);
+        }
+        if !peer.encrypted && !self.plain {
+            return self.to_tls(&request);
+        }
+        let session = match self.log_in(&request, peer.address.ip()).await {
+            Ok(session) => session,
+            Err(refusal) => return refusal,
+        };
+        // The body is read only once it is known who sends it.
+        let (parts, body) = request.into_parts();
+        let limit = self.dav.limits().request_bytes;
+        let body = match body::collect(body, u64::try_from(limit).unwrap_or(u64::MAX)).await {
+            Ok(body) => body,
+            Err(error) => return error.response(),
+        };
+        if let Err(refusal) = self.set_up(&session).await {
+            return refusal;
+        }
+        match self.dav.accept(session, Request::from_parts(parts, body)) {
+            Ok(call) => self.run(call).await.map(Body::from),
+            Err(response) => response.map(Body::from),
+        }
+    }
+
+    async fn run(&self, call: Call) -> Response<Bytes> {
+        if !call.writes() {
+            return match self.storage.read(|transaction| call.read(transaction)) {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => failed(&error),
+                Err(error) => failed(&error),
+            };
+        }
+        let frees = call.frees();
+        let write = move |transaction: &redb::WriteTransaction| call.write(transaction);
+        let written = if frees { self.storage.reclaim(write) } else { self.storage.write(write) };
+        match written.await {
+            Ok(response) => response,
+            Err(WriteError::Rejected(error)) => failed(&error),
+            Err(WriteError::Storage(error @ StorageError::Full { .. })) => {
+                log::warn!("{error}");
+                status(StatusCode::INSUFFICIENT_STORAGE)
+            }
+            Err(WriteError::Storage(error)) => failed(&error),
+        }
+    }
+
+    /// Makes a new user's first collections.
+    async fn set_up(&self, session: &Session) -> Result<(), Response<Body>> {
+        if self.set_up.borrow().contains(&session.user) {
+            return Ok(());
+        }
+        let known = self.storage.read(|transaction| dav::is_set_up(transaction, &session.user));
+        match known {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => {
+                let owner = session.clone();
+                let made = self.storage.write(move |transaction| dav::set_up(transaction, &owner)).await;
+                // A full disk still serves what is on it.
+                if let Err(error) = made {
+                    log::warn!("making the first collections of {}: {error}", session.user);
+                    return Ok(());
+                }
+            }
+            Ok(Err(error)) => return Err(failed(&error).map(Body::from)),
+            Err(error) => return Err(failed(&error).map(Body::from)),
+        }
+        self.set_up.borrow_mut().insert(Rc::clone(&session.user));
+        Ok(())
+    }
+
+    async fn log_in(&self, request: &Request<Body>, address: IpAddr) -> Result<Session, Response<Body>> {
+        let header = request.headers().get(AUTHORIZATION);
+        let credentials = header.and_then(|value| Credentials::from_header(value.as_bytes()));
+        let user = self.check(credentials.ok_or_else(challenge)?, address).await?;
+        let profile = self.users.borrow().get(&user).cloned().ok_or_else(challenge)?;
+        Ok(Session { user, profile, now: self.handle.wall() })
+    }
+
+    /// Whom credentials belong to.
+    async fn check(&self, credentials: Credentials, address: IpAddr) -> Result<Rc<str>, Response<Body>> {
+        let credentials = match self.begin(credentials, address)? {
+            Step::Granted(user) => return Ok(user),
+            Step::Verify(verification) => verification.into_credentials(),
+            Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
+        };
+        let Some(turn) = self.checks.enter() else {
+            return Err(later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)));
+        };
+        let pass = turn.await;
+        // Meanwhile another connection of the same client may have been let in, or one of a guesser been refused.
+        let verification = match self.begin(credentials, address)? {
+            Step::Granted(user) => return Ok(user),
+            Step::Verify(verification) => verification,
+            Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
+        };
+        let Ok(right) = verification.run() else {
+            log::warn!("not enough memory to check a password");
+            return Err(later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)));
+        };
+        drop(pass);
+        let granted = self.users.borrow_mut().finish(&verification, right, self.handle.now());
+        granted.ok_or_else(|| {
+            log::info!("wrong name or password from {address}");
+            challenge()
+        })
+    }
+
+    fn begin(&self, credentials: Credentials, address: IpAddr) -> Result<Step, Response<Body>> {
+        Ok(self.users.borrow().begin(credentials, address, self.handle.now()))
+    }
+
+    /// Whether the storage can be read.
+    fn health(&self) -> Response<Body> {
+        match self.storage.read(|_| ()) {
+            Ok(()) => text(StatusCode::OK, Bytes::from_static(b"ok\n")),
+            Err(error) => {
+                log::error!("health: {error}");
+                text(StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"the storage failed\n"))
+            }
+        }
+    }
+
+    /// Sends a client that came without TLS to where there is TLS, before it says a password.
+    fn to_tls(&self, request: &Request<Body>) -> Response<Body> {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let target = match &self.url {
+            Some(url) => Some(format!("{url}{path}")),
+            None => {
+                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+                host.or_else(|| request.uri().authority().map(|authority| authority.as_str()))
+                    .map(|host| format!("https://{}{path}", without_port(host)))
+            }
+        };
+        let Some(target) = target.and_then(|target| HeaderValue::from_str(&target).ok()) else {
+            return text(StatusCode::BAD_REQUEST, Bytes::from_static(b"come over HTTPS\n"));
+        };
+        let mut response = text(StatusCode::PERMANENT_REDIRECT, Bytes::from_static(b"come over HTTPS\n"));
+        response.headers_mut().insert(LOCATION, target);
+        response
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn challenge() -> Response<Body> {
+    let mut response = text(StatusCode::UNAUTHORIZED, Bytes::from_static(b"name and password, please\n"));
+    response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+    response
+}
+
+fn later(status: StatusCode, wait: Duration) -> Response<Body> {
+    let mut response = text(status, Bytes::from_static(b"later, please\n"));
+    // Whole seconds, and not too early.
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+fn failed(error: &dyn fmt::Display) -> Response<Bytes> {
+    log::error!("{error}");
+    dav::fault()
+}
+
+fn status(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests;
