@@ -128,6 +128,14 @@ run microvm disks -drive if=none,id=one,file=disk.img,format=raw -drive if=none,
     -device virtio-blk-device,drive=one -device virtio-blk-device,drive=two
 check 'two disks, in their order' says '^storage: .*ok$' '^storage1: .*ok$' 'block storage1: .*33554432'
 
+# cards MACHINE DEVICE: several network devices keep their order.
+cards() {
+    run "$1" '' -device "$2,mac=52:54:00:00:00:01" -device "$2,mac=52:54:00:00:00:02" -device "$2,mac=52:54:00:00:00:03"
+    says 'net service: .* 0, 0, 0, 1]' 'net service1: .* 0, 0, 0, 2]' 'net service2: .* 0, 0, 0, 3]'
+}
+check 'three network devices on microvm, in their order' cards microvm virtio-net-device
+check 'three network devices on q35, in their order' cards q35 virtio-net-pci
+
 # A drive that fails what is written in its fifth megabyte.
 cat >blkdebug.conf <<END
 [inject-error]

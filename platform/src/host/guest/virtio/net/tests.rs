@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::super::model::{CountingWaker, ModelDevice, ModelTransport, TickingClock};
 use super::super::transport::DeviceType;
 use super::net_feature::*;
+use super::transmit::LARGE_IN_FLIGHT;
 use super::*;
-use crate::device::Segmentation;
+use crate::device::{Checksum, Offload, Segmentation, SegmentationKind};
 
 const MODERN: u64 = feature::VERSION_1 | feature::EVENT_IDX;
 const EVERYTHING: u64 =

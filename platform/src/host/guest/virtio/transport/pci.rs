@@ -187,7 +187,7 @@ impl Structures {
             };
             let map = || {
                 let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_STRUCTURE);
-                function.map(place as u8, offset, length)
+                if length == 0 { None } else { function.map(place as u8, offset, length) }
             };
             match (head >> 24) as u8 {
                 COMMON if common.is_none() => common = map(),
