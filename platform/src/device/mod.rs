@@ -8,16 +8,16 @@
 mod block;
 mod clock;
 mod console;
-pub mod drbg;
 mod crash_disk;
+pub mod drbg;
 mod entropy;
 mod faulty_disk;
 mod frame;
 mod link;
 mod memory_disk;
 mod net;
-mod random;
 mod pipe;
+mod random;
 
 pub(crate) use block::validate_block_request;
 pub use block::{Block, BlockError, BlockProperties, Completion, Operation, Request, RequestId};
@@ -30,5 +30,5 @@ pub use frame::{Checksum, Frame, FramePool, FramePoolLimits, Offload, Segmentati
 pub use link::{LinkEnd, LinkProperties, link};
 pub use memory_disk::MemoryDisk;
 pub use net::{Net, NetProperties, OffloadSupport};
-pub use random::SeededEntropy;
 pub use pipe::Pipe;
+pub use random::SeededEntropy;

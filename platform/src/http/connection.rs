@@ -48,12 +48,21 @@ pub(super) struct Connection<S, H: Handler> {
 
 enum Engine<S, H: Handler> {
     /// No request yet, or none for a while: only the stream, and the first bytes if they do not yet tell the protocol.
-    Parked { stream: Stream<S>, first: Vec<u8> },
+    Parked {
+        stream: Stream<S>,
+        first: Vec<u8>,
+    },
     /// Boxed, as they are large and most connections are parked.
     Http1(Box<Http1<S, H>>),
     Http2(Pin<Box<Http2<S, H>>>),
     /// Saying the last word, closing, and waiting for the peer to do the same.
-    Closing { stream: Stream<S>, last_word: &'static [u8], closed: bool, discarded: usize, until: Instant },
+    Closing {
+        stream: Stream<S>,
+        last_word: &'static [u8],
+        closed: bool,
+        discarded: usize,
+        until: Instant,
+    },
     Over,
 }
 
@@ -134,11 +143,8 @@ where
             return;
         };
         stream.put_back(Bytes::from(first));
-        let service = Service {
-            shared: Rc::clone(&self.shared),
-            state: Rc::clone(&self.state),
-            peer: self.peer,
-        };
+        let service =
+            Service { shared: Rc::clone(&self.shared), state: Rc::clone(&self.state), peer: self.peer };
         let limits = &self.shared.limits;
         self.engine = match protocol {
             Protocol::Http1 => {

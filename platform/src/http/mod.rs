@@ -10,8 +10,8 @@
 //!
 //! Reading: RFC 9110 (semantics), RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2).
 
-pub mod body;
 mod admission;
+pub mod body;
 mod connection;
 mod date;
 mod limits;
@@ -30,7 +30,9 @@ pub use server::Server;
 pub use service::{Handler, Peer};
 pub use statistics::{Count, Statistics};
 
-pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+pub use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+};
 
 #[cfg(test)]
 mod tests;

@@ -65,8 +65,7 @@ impl<H: Handler> Site<H> {
         let (near, far) = Pipe::pair(64 * 1024);
         let server = self.server.clone();
         let address: SocketAddr = CLIENT.parse().unwrap();
-        let task =
-            self.handle.spawn(async move { server.serve_connection(far, address, false).await });
+        let task = self.handle.spawn(async move { server.serve_connection(far, address, false).await });
         (Client { pipe: near }, task)
     }
 }

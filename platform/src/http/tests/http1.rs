@@ -36,8 +36,7 @@ fn pipelined_requests_are_answered_in_order() {
     simulate(|handle| async move {
         let site = site(&handle, Limits::default());
         let (mut client, _task) = site.connect();
-        let requests: String =
-            (0..40).map(|n| format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n")).collect();
+        let requests: String = (0..40).map(|n| format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n")).collect();
         client.send(&requests).await;
         for n in 0..40 {
             assert_eq!(client.response().await.1, format!("GET /{n}"));

@@ -173,13 +173,10 @@ impl phy::Device for FlowDevice<'_> {
 impl FlowDevice<'_> {
     fn token(&mut self) -> Transmit<'_> {
         match &mut self.sink {
-            Sink::Network { out, wire } => Transmit {
-                target: Target::Network(&mut **out, wire),
-                support: self.support,
-            },
-            Sink::Stage(sequence) => {
-                Transmit { target: Target::Stage(sequence), support: self.support }
+            Sink::Network { out, wire } => {
+                Transmit { target: Target::Network(&mut **out, wire), support: self.support }
             }
+            Sink::Stage(sequence) => Transmit { target: Target::Stage(sequence), support: self.support },
         }
     }
 }

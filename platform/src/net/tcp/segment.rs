@@ -323,7 +323,8 @@ impl Outgoing<'_> {
         let end = self.header_length();
         let mut at = smoltcp::wire::TCP_HEADER_LEN;
         while at + 1 < end && self.bytes[at] != OPTION_END {
-            let length = if self.bytes[at] == OPTION_NONE { 1 } else { usize::from(self.bytes[at + 1]).max(2) };
+            let length =
+                if self.bytes[at] == OPTION_NONE { 1 } else { usize::from(self.bytes[at + 1]).max(2) };
             if self.bytes[at] == kind && length == value.len() + 2 {
                 self.bytes[at + 2..at + length].copy_from_slice(value);
                 return;
