@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::request::Parts;
 use platform::device::Entropy;
 use platform::executor::Handle;
 use platform::http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -27,6 +28,10 @@ pub use first_user::FirstUser;
 /// How many requests may wait for their password to be checked. Each check takes some tens of milliseconds, so the last
 /// in the queue waits for a few seconds.
 const MAX_WAITING_CHECKS: usize = 64;
+
+/// How much of a body is read and thrown away when the answer does not depend on it. Some clients take an answer that
+/// comes before they have sent theirs for a broken connection.
+const MAX_DISCARDED: u64 = 64 * 1024;
 
 /// What an unauthenticated request gets. RFC 7617, section 2.1: credentials are UTF-8.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Skerry\", charset=\"UTF-8\"");
@@ -124,21 +129,16 @@ impl Service {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        if request.uri().path() == "/healthz" {
-            return self.health();
-        }
-        if let Some(redirect) = dav::well_known(request.uri().path()) {
-            return redirect.map(Body::from);
-        }
-        if !peer.encrypted && !self.plain {
-            return self.to_tls(&request);
-        }
-        let session = match self.log_in(&request, peer.address.ip()).await {
+        let (parts, body) = request.into_parts();
+        let session = match self.admit(&parts, peer).await {
             Ok(session) => session,
-            Err(refusal) => return refusal,
+            Err(answer) => {
+                // Whether it could be read or not: the answer is the same.
+                let _ = body::collect(body, MAX_DISCARDED).await;
+                return answer;
+            }
         };
         // The body is read only once it is known who sends it.
-        let (parts, body) = request.into_parts();
         let limit = self.dav.limits().request_bytes;
         let body = match body::collect(body, u64::try_from(limit).unwrap_or(u64::MAX)).await {
             Ok(body) => body,
@@ -151,6 +151,20 @@ impl Service {
             Ok(call) => self.run(call).await.map(Body::from),
             Err(response) => response.map(Body::from),
         }
+    }
+
+    /// Finds out whose request it is, or answers what needs no user.
+    async fn admit(&self, request: &Parts, peer: Peer) -> Result<Session, Response<Body>> {
+        if request.uri.path() == "/healthz" {
+            return Err(self.health());
+        }
+        if let Some(redirect) = dav::well_known(request.uri.path()) {
+            return Err(redirect.map(Body::from));
+        }
+        if !peer.encrypted && !self.plain {
+            return Err(self.to_tls(request));
+        }
+        self.log_in(request, peer.address.ip()).await
     }
 
     async fn run(&self, call: Call) -> Response<Bytes> {
@@ -199,8 +213,8 @@ impl Service {
         Ok(())
     }
 
-    async fn log_in(&self, request: &Request<Body>, address: IpAddr) -> Result<Session, Response<Body>> {
-        let header = request.headers().get(AUTHORIZATION);
+    async fn log_in(&self, request: &Parts, address: IpAddr) -> Result<Session, Response<Body>> {
+        let header = request.headers.get(AUTHORIZATION);
         let credentials = header.and_then(|value| Credentials::from_header(value.as_bytes()));
         let user = self.check(credentials.ok_or_else(challenge)?, address).await?;
         let profile = self.users.borrow().get(&user).cloned().ok_or_else(challenge)?;
@@ -252,13 +266,13 @@ impl Service {
     }
 
     /// Sends a client that came without TLS to where there is TLS, before it says a password.
-    fn to_tls(&self, request: &Request<Body>) -> Response<Body> {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    fn to_tls(&self, request: &Parts) -> Response<Body> {
+        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
         let target = match &self.url {
             Some(url) => Some(format!("{url}{path}")),
             None => {
-                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-                host.or_else(|| request.uri().authority().map(|authority| authority.as_str()))
+                let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+                host.or_else(|| request.uri.authority().map(|authority| authority.as_str()))
                     .map(|host| format!("https://{}{path}", without_port(host)))
             }
         };

@@ -107,6 +107,10 @@ impl Dav {
                     .because("a path that nothing has")
                     .into_response());
             }
+            // RFC 4918, sections 9.3.1 and 9.7.1: what is to be made has no parent here.
+            Err(PathError::Unknown) if matches!(parts.method.as_str(), "PUT" | "MKCOL" | "MKCALENDAR") => {
+                return Err(Failure::status(StatusCode::CONFLICT).into_response());
+            }
             Err(PathError::Unknown) => return Err(Failure::status(StatusCode::NOT_FOUND).into_response()),
         };
         if parts.method == Method::OPTIONS {

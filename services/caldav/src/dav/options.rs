@@ -11,7 +11,8 @@ use super::path::Path;
 pub(super) const COMPLIANCE: HeaderValue =
     HeaderValue::from_static("1, 3, access-control, calendar-access, addressbook, extended-mkcol");
 
-/// The redirection of `/.well-known/caldav` and `/.well-known/carddav` (RFC 6764, section 5), which needs no user.
+/// The redirection of `/.well-known/caldav` and `/.well-known/carddav` (RFC 6764, section 5), which needs no user. Of the
+/// statuses that the RFC names it is the one after which every client sends its body again.
 #[must_use]
 pub fn well_known(path: &str) -> Option<Response<Bytes>> {
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -19,7 +20,7 @@ pub fn well_known(path: &str) -> Option<Response<Bytes>> {
         return None;
     }
     let mut response = Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     response.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
     Some(response)
 }

@@ -98,7 +98,7 @@ fn who_is_not_known_gets_a_challenge_and_nothing_else() {
         let answer = service.answer(request("PROPFIND", "/.well-known/carddav", "", ""), peer(true)).await;
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["location"]),
-            (301, &HeaderValue::from_static("/"))
+            (307, &HeaderValue::from_static("/"))
         );
     });
 }
