@@ -15,7 +15,7 @@ use http::request::Parts;
 use platform::device::Entropy;
 use platform::executor::Handle;
 use platform::http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use platform::http::{Body, HeaderValue, Peer, Request, Response, StatusCode, body, text};
+use platform::http::{Body, HeaderValue, Method, Peer, Request, Response, StatusCode, body, text};
 use platform::storage::{Storage, StorageError, WriteError};
 
 use crate::configuration::Configuration;
@@ -163,6 +163,11 @@ impl Service {
         }
         if !peer.encrypted && !self.plain {
             return Err(self.to_tls(request));
+        }
+        // What a server can do is no secret, and who looks for one asks this first. With credentials it is a question
+        // about them, too.
+        if request.method == Method::OPTIONS && !request.headers.contains_key(AUTHORIZATION) {
+            return Err(dav::options(request.uri.path()).map(Body::from));
         }
         self.log_in(request, peer.address.ip()).await
     }

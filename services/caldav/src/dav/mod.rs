@@ -35,7 +35,7 @@ use redb::WriteTransaction;
 use crate::repository::{self, Tables};
 use error::{Failure, Refusal};
 pub use limits::Limits;
-pub use options::well_known;
+pub use options::{options, well_known};
 use path::{Path, PathError};
 use properties::Viewer;
 pub use session::Session;
@@ -100,6 +100,9 @@ impl Dav {
         if let Some(redirect) = well_known(parts.uri.path()) {
             return Err(redirect);
         }
+        if parts.method == Method::OPTIONS {
+            return Err(options(parts.uri.path()));
+        }
         let path = match Path::parse(parts.uri.path()) {
             Ok(path) => path,
             Err(PathError::Malformed) => {
@@ -113,9 +116,6 @@ impl Dav {
             }
             Err(PathError::Unknown) => return Err(Failure::status(StatusCode::NOT_FOUND).into_response()),
         };
-        if parts.method == Method::OPTIONS {
-            return Err(options::options(&path));
-        }
         // Who may not see a path does not learn whether it is there.
         if path.user().is_some_and(|user| user != &*session.user) {
             return Err(Failure::forbidden("D:need-privileges").into_response());

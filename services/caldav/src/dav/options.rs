@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 
-use super::path::Path;
+use super::error::Failure;
+use super::path::{Path, PathError};
 
 /// What this service complies with (RFC 4918, section 10.1; RFC 4791, section 5.1; RFC 6352, section 6.1; RFC 3744,
 /// section 7.2; RFC 5689, section 3.1). Not class 2: there are no locks.
@@ -25,8 +26,17 @@ pub fn well_known(path: &str) -> Option<Response<Bytes>> {
     Some(response)
 }
 
-/// Answers OPTIONS.
-pub(super) fn options(path: &Path) -> Response<Bytes> {
+/// Answers OPTIONS, which says nothing that depends on a user.
+#[must_use]
+pub fn options(path: &str) -> Response<Bytes> {
+    match Path::parse(path) {
+        Ok(path) => of_path(&path),
+        Err(PathError::Malformed) => Failure::status(StatusCode::BAD_REQUEST).into_response(),
+        Err(PathError::Unknown) => Failure::status(StatusCode::NOT_FOUND).into_response(),
+    }
+}
+
+fn of_path(path: &Path) -> Response<Bytes> {
     let allow = match path {
         Path::Root | Path::Principals | Path::Principal(_) | Path::Homes(_) | Path::Home(..) => {
             "OPTIONS, GET, HEAD, PROPFIND, PROPPATCH, REPORT"

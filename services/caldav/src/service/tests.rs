@@ -95,6 +95,9 @@ fn who_is_not_known_gets_a_challenge_and_nothing_else() {
             assert_eq!(answer.headers()["www-authenticate"], CHALLENGE);
         }
         assert_eq!(send(&service, "GET", "/healthz", "", "").await, 200);
+        let asked = service.answer(request("OPTIONS", "/", "", ""), peer(true)).await;
+        assert!(asked.headers()["dav"].to_str().unwrap().contains("calendar-access"));
+        assert_eq!(send(&service, "OPTIONS", "/", &authorization("alice", "wrong"), "").await, 401);
         let answer = service.answer(request("PROPFIND", "/.well-known/carddav", "", ""), peer(true)).await;
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["location"]),
