@@ -8,14 +8,11 @@
 //! is only BYWEEKNO), and a week belongs to the year in which the day lies, as in python-dateutil.
 
 use super::rule::{Frequency, Rule};
-use super::time::{DAY, civil_from_days, days_from_civil, days_in_month, is_leap, weekday};
+use super::time::{DAY, LAST, civil_from_days, days_from_civil, days_in_month, is_leap, weekday};
 
 /// Most periods walked and candidates looked at for one expansion. A daily rule reaches 270 years, and the worst rule
 /// costs a few milliseconds; after that a rule is taken to have ended.
 pub const MAX_STEPS: u32 = 100_000;
-
-/// The last local time there is: the end of the year 9999.
-const LAST: i64 = 253_402_300_799;
 
 /// The instances of a rule for a start, as local times.
 #[derive(Debug)]
@@ -196,7 +193,7 @@ impl<'r> Expansion<'r> {
                 }
                 let start_weekday = weekday(start_day);
                 for day in first..first + 7 {
-                    let wanted = !rule.by_day.is_empty() || weekday(day) == start_weekday;
+                    let wanted = !self.needs_date() || weekday(day) == start_weekday;
                     if wanted && self.admits_day(day) {
                         self.set.days.push(day);
                     }

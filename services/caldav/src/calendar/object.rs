@@ -10,15 +10,15 @@ use std::ops::ControlFlow;
 use super::TimeRange;
 use super::expansion::Expansion;
 use super::rule::Rule;
-use super::time::{DAY, DateTime, Duration, Form, PeriodEnd, date_list};
+use super::time::{self, DAY, DateTime, Duration, Form, PeriodEnd, date_list};
 use super::zone::Zone;
 use crate::contentline::{Component, ParseError, Property, parse};
 
 /// Most RRULEs read in one component. RFC 5545 says that there should be no more than one.
 const MAX_RULES: usize = 4;
 
-/// Room for the difference between local times and instants, in seconds.
-const ZONE_ROOM: i64 = 2 * DAY;
+/// Room for a change of the clocks between an instant and the local times near it, in seconds.
+const CLOCK_ROOM: i64 = 2 * 3600;
 
 /// A date or time with its place on the line of instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,9 +245,10 @@ impl<'a> Object<'a> {
                 }
             }
         }
-        let (before, later) = series.reach();
-        let floor = range.start.map_or(i64::MIN, |start| start.saturating_sub(before + ZONE_ROOM));
-        let ceiling = range.end.map_or(i64::MAX, |end| end.saturating_add(later + ZONE_ROOM));
+        let (before, later) = series.reach(start.form);
+        let local = |instant: i64| zone.local(instant.clamp(time::FIRST, time::LAST));
+        let floor = range.start.map_or(i64::MIN, |start| local(start.saturating_sub(before)) - CLOCK_ROOM);
+        let ceiling = range.end.map_or(i64::MAX, |end| local(end.saturating_add(later)) + CLOCK_ROOM);
         for rule in &rules {
             let expansion = Expansion::new(rule, start.local, rule.last(&zone)).from(floor);
             for local in expansion.take_while(|local| *local <= ceiling) {
@@ -330,7 +331,9 @@ impl<'o, 'a> Series<'_, 'o, 'a> {
     }
 
     /// How far an instance may lie after the start that the rule gives it, with its length; and how far before.
-    fn reach(&self) -> (i64, i64) {
+    fn reach(&self, form: Form) -> (i64, i64) {
+        // Without an end, a date lasts a day.
+        let seconds = |length| if form == Form::Date { seconds(length).max(DAY) } else { seconds(length) };
         let mut after = seconds(self.length).max(0);
         let mut before = 0;
         for changed in self.overrides.iter().filter(|changed| changed.this_and_future) {
@@ -347,9 +350,9 @@ impl<'o, 'a> Series<'_, 'o, 'a> {
 
 fn seconds(length: Length) -> i64 {
     match length {
-        Length::Unknown => DAY,
+        Length::Unknown => 0,
         Length::Exact(seconds) => seconds,
-        Length::Nominal(duration) => duration.nominal_seconds() + DAY,
+        Length::Nominal(duration) => duration.nominal_seconds() + CLOCK_ROOM,
     }
 }
 
