@@ -67,7 +67,7 @@ fault overflow-emergency $overflow 'in the guard page of the emergency (IST 2) s
 fault nested 137 'nested system call 24'
 fault futex 139 'futex wait'
 fault abort 141 'signal 6 (abort)'
-fault memory 141 'memory allocation of 1048576 bytes failed'
+fault memory 211 'out of memory: 1048576 bytes wanted'
 fault panic 203 'nobody catches this'
 expect 203 'return addresses'
 fault panic-in-task 0 'the task failed: Ok(true); panics counted: 1'

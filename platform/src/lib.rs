@@ -10,7 +10,7 @@
 //! | [`device`] | the traits (Net, Block, Clock, Entropy, Console) and devices made of devices: pcap, faults, links, crashing disks |
 //! | [`executor`] | tasks, timers and the idle point, on one thread |
 //! | `net` | Ethernet to TCP on smoltcp, with sockets that speak futures-io |
-//! | `storage` | redb on a block device, crash-safe, with group commit |
+//! | [`storage`] | redb on a block device, crash-safe, with group commit |
 //! | `tls`, `http` | rustls and hyper over the platform's streams |
 //! | `config`, `observe` | boot arguments and the bundle; logs, metrics, health |
 //!

@@ -38,13 +38,13 @@ impl Range {
 
     /// The whole pages within.
     pub(crate) fn inner_pages(self) -> Self {
-        let start = self.start.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX & !(PAGE - 1));
+        let start = self.start.checked_next_multiple_of(PAGE).unwrap_or(!(PAGE - 1));
         Self { start, end: (self.end & !(PAGE - 1)).max(start) }
     }
 
     /// The pages that it touches.
     pub(crate) fn outer_pages(self) -> Self {
-        let end = self.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX & !(PAGE - 1));
+        let end = self.end.checked_next_multiple_of(PAGE).unwrap_or(!(PAGE - 1));
         Self { start: self.start & !(PAGE - 1), end }
     }
 
@@ -77,6 +77,15 @@ impl MemoryMap {
     /// The largest range.
     pub(crate) fn largest(&self) -> Range {
         self.ranges().iter().copied().max_by_key(|range| range.length()).unwrap_or_default()
+    }
+
+    /// Takes `length` bytes, in whole pages, from the smallest range below `limit` that has them: the largest stays whole.
+    pub(crate) fn take(&mut self, length: u64, limit: u64) -> Option<Range> {
+        let fits = |range: &&Range| range.end <= limit && range.length() >= length;
+        let mut range = *self.ranges().iter().filter(fits).min_by_key(|range| range.length())?;
+        let taken = range.take_front(length)?;
+        self.remove(taken);
+        Some(taken)
     }
 
     /// Sum of all lengths in bytes.
@@ -152,6 +161,19 @@ mod tests {
         assert_eq!(map.ranges(), [range(1, 4)]);
         map.remove(Range { start: 2 * PAGE + 1, end: 2 * PAGE + 2 });
         assert_eq!(map.ranges(), [range(1, 2), range(3, 4)]);
+    }
+
+    #[test]
+    fn takes_from_the_smallest_range_that_fits() {
+        let mut map = MemoryMap::new();
+        for (start, end) in [(0, 2), (10, 14), (20, 90), (100, 103)] {
+            map.add(range(start, end));
+        }
+        assert_eq!(map.take(3 * PAGE, 99 * PAGE), Some(range(10, 13)));
+        assert_eq!(map.take(3 * PAGE, u64::MAX), Some(range(100, 103)));
+        assert_eq!(map.take(3 * PAGE, 99 * PAGE), Some(range(20, 23)));
+        assert_eq!(map.take(99 * PAGE, u64::MAX), None);
+        assert_eq!(map.ranges(), [range(0, 2), range(13, 14), range(23, 90)]);
     }
 
     proptest! {

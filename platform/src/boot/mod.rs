@@ -8,8 +8,8 @@
 //! One folder per architecture holds the code; this page is what the rest of the platform sees of it. In a process
 //! every function here says that there is no guest, no module and no memory.
 //!
-//! Memory, from the first free address after the image: page tables, the small areas for `brk` and `mmap`, the main
-//! stack above its guard page, and then all the rest for [`free_memory`]. Everything is mapped at its physical address,
+//! Page tables, the small areas for `brk` and `mmap` and the main stack go where they fit tightest, mostly below the image;
+//! the largest piece of RAM that is left is [`free_memory`]. Everything is mapped at its physical address,
 //! so a device may be given the address of any buffer.
 
 mod cell;
@@ -30,8 +30,9 @@ pub fn is_guest() -> bool {
     architecture::is_guest()
 }
 
-/// All memory that nothing else uses, for the arena of the global allocator: its start (aligned to a page) and its
-/// length in bytes. Not zeroed. In a process null and zero.
+/// The largest piece of memory that nothing else uses, for the arena of the global allocator: its start (aligned to a
+/// page) and its length in bytes. Not zeroed. In a process null and zero. On a machine with RAM on both sides of the hole
+/// below 4 GiB, the smaller side is left unused.
 #[must_use]
 pub fn free_memory() -> (*mut u8, usize) {
     let free = architecture::facts().free;

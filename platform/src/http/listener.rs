@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::net::{TcpListener, TcpStream};
+
 /// Accepts connections. Dropped, it takes no more.
 pub trait Listener {
-    /// A connection's bytes. Closing it ends its own direction only; dropping it unclosed is a reset.
+    /// A connection's bytes. Closing it ends our direction only; dropping it gives it up, within a time of its own.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
     /// Waits for the next connection. Given up before it is done, it loses none.
@@ -23,10 +25,10 @@ pub trait Listener {
     }
 }
 
-impl Listener for crate::net::TcpListener {
-    type Stream = crate::net::TcpStream;
+impl Listener for TcpListener {
+    type Stream = TcpStream;
 
-    async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
-        Self::accept(self).await
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        TcpListener::accept(self).await
     }
 }

@@ -56,10 +56,8 @@ pub(super) fn receive(egress: &mut Egress, bytes: &[u8]) -> Result<Option<Ipv4Ad
 
 /// Asks for the Ethernet address of `target`.
 pub(super) fn send_request(egress: &mut Egress, target: Ipv4Addr, to: Option<Mac>) {
-    let source = match egress.interface.source_for(target.into(), Hop::Neighbor(target.into())) {
-        Some(IpAddr::V4(source)) => source,
-        _ => return,
-    };
+    let next = Hop::Neighbor(target.into());
+    let Some(IpAddr::V4(source)) = egress.interface.source_for(target.into(), next) else { return };
     send(egress, ArpOperation::Request, source, ([0; 6], target), to.unwrap_or(BROADCAST));
 }
 

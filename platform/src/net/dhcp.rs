@@ -249,10 +249,10 @@ impl DhcpClient {
                     self.bind(lease);
                 }
             }
-            (State::Requesting { server, .. }, DhcpMessageType::Nak) => {
-                if repr.server_identifier == Some(*server) {
-                    self.restart(now);
-                }
+            (State::Requesting { server, .. }, DhcpMessageType::Nak)
+                if repr.server_identifier == Some(*server) =>
+            {
+                self.restart(now);
             }
             (State::Extending { .. }, DhcpMessageType::Nak) => {
                 self.restart(now);

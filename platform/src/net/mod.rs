@@ -14,6 +14,8 @@
 //! | `ipv4`, `ipv6`, `reassembly`, `path_mtu` | the Internet layer |
 //! | `icmp` | echo, and errors both ways |
 //! | `udp` | sockets by port |
+//! | `tcp` | connections, with a documentation of its own |
+//! | `resolver`, `sntp` | names and the time |
 //! | `dhcp` | the DHCPv4 client |
 //! | `slaac`, `dad`, `mld` | IPv6 addresses: what routers announce, whether we are alone in having it, listener reports |
 //!
@@ -41,7 +43,9 @@ mod packet;
 mod path_mtu;
 mod ping;
 mod reassembly;
+mod resolver;
 mod slaac;
+mod sntp;
 mod stack;
 pub mod tcp;
 mod udp;
@@ -55,6 +59,7 @@ pub use counters::Counters;
 pub use dhcp::Lease;
 pub use interface::{AddressState, AssignedAddress, Origin, Route};
 pub use reassembly::ReassemblyLimits;
+pub use sntp::TimeStatus;
 pub use stack::Stack;
 pub use udp::{Datagram, Local, UdpSocket};
 

@@ -16,6 +16,8 @@ use super::dhcp::Lease;
 use super::engine::Engine;
 use super::interface::{AddressState, AssignedAddress, Route, is_link_local};
 use super::ping;
+use super::resolver::{self, Cache};
+use super::sntp::{self, TimeKeeper, TimeStatus};
 use super::tcp::{TcpCounters, TcpListener, TcpStream};
 use super::udp::{Local, UdpSocket};
 use crate::device::{Entropy, Frame, Net};
@@ -30,6 +32,8 @@ pub(super) struct Shared {
     pub core: RefCell<Engine>,
     driver: RefCell<Option<Waker>>,
     limits: Limits,
+    pub names: RefCell<Cache>,
+    pub time: TimeKeeper,
 }
 
 impl Shared {
@@ -52,7 +56,7 @@ impl Drop for Shared {
 /// are gone.
 #[derive(Clone)]
 pub struct Stack {
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
 }
 
 impl Stack {
@@ -70,6 +74,8 @@ impl Stack {
             core: RefCell::new(engine),
             driver: RefCell::default(),
             limits: configuration.limits,
+            names: RefCell::default(),
+            time: TimeKeeper::default(),
         });
         let mut driver = Driver {
             shared: Rc::downgrade(&shared),
@@ -78,6 +84,9 @@ impl Stack {
             sleep: handle.sleep_until(handle.now()),
         };
         handle.spawn(poll_fn(move |context| driver.poll(context)));
+        if let Some(server) = &configuration.ntp {
+            sntp::start(&shared, server.clone());
+        }
         Self { shared }
     }
 
@@ -136,6 +145,21 @@ impl Stack {
             Poll::Pending
         })
         .await;
+    }
+
+    /// The addresses of a host, those first that a route leads to. An address stands for itself.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no host name, `NotFound` if it has no address, `NotConnected` if no name server is known,
+    /// `TimedOut` if none answers, `ResourceBusy` with too many questions under way.
+    pub async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        resolver::resolve(self, name).await
+    }
+
+    /// What the last answer of the time server said; `None` without one so far.
+    #[must_use]
+    pub fn time_status(&self) -> Option<TimeStatus> {
+        self.shared.time.status()
     }
 
     /// Sends an echo request with `length` bytes to `to`, and completes with the time until the reply: perhaps never.

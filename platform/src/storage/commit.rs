@@ -101,12 +101,12 @@ impl Queue {
     }
 }
 
-/// Commits groups until the queue is closed and empty.
+/// Commits groups until the queue is closed and empty; then closes the database and the device.
 pub(super) async fn commit_groups(
     queue: Rc<RefCell<Queue>>,
     database: Rc<RefCell<Database>>,
     pipeline: Rc<RefCell<Pipeline>>,
-) {
+) -> Result<(), StorageError> {
     while let Some(group) = poll_fn(|context| queue.borrow_mut().poll_group(context)).await {
         let (settled, rest) = run_group(group, &database, &pipeline);
         queue.borrow_mut().put_back(rest.into_iter());
@@ -125,6 +125,11 @@ pub(super) async fn commit_groups(
             change.finish(outcome);
         }
     }
+    let closed = database.borrow_mut().close();
+    let count = pipeline.borrow().closed_count();
+    let flushed = durable(&pipeline, count).await;
+    pipeline.borrow_mut().stop();
+    closed.and(flushed)
 }
 
 /// Completes when the first `count` epochs are durable.
@@ -292,6 +297,7 @@ impl<T, E, F> Drop for Submission<T, E, F> {
 }
 
 /// Completes when a change is durable, or will never be. Dropping it does not take the change back.
+#[must_use = "without it nobody learns whether the change was made"]
 pub struct Write<T, E> {
     reply: Rc<RefCell<Reply<T, E>>>,
 }

@@ -41,10 +41,18 @@ pub(super) enum Commit<S> {
 
 /// See the module.
 pub(super) struct Database {
-    /// `None` once closed, or if opening it again has failed.
-    open: Option<Open>,
-    cache_bytes: usize,
+    open: Result<Open, StorageError>,
+    settings: Settings,
     pipeline: Rc<RefCell<Pipeline>>,
+}
+
+/// How redb is to work.
+#[derive(Clone, Copy)]
+pub(super) struct Settings {
+    /// Memory for pages, in bytes.
+    pub(super) cache_bytes: usize,
+    /// Whether each commit records what a repair would otherwise look for.
+    pub(super) quick_repair: bool,
 }
 
 struct Open {
@@ -56,9 +64,9 @@ impl Database {
     /// Opens the database in the pipeline's file, or creates it in an empty one.
     pub(super) fn open(
         pipeline: &Rc<RefCell<Pipeline>>,
-        cache_bytes: usize,
+        settings: Settings,
     ) -> Result<Self, redb::DatabaseError> {
-        let mut database = Self { open: None, cache_bytes, pipeline: Rc::clone(pipeline) };
+        let mut database = Self { open: Err(StorageError::Closed), settings, pipeline: Rc::clone(pipeline) };
         database.open_file()?;
         Ok(database)
     }
@@ -66,14 +74,33 @@ impl Database {
     fn open_file(&mut self) -> Result<(), redb::DatabaseError> {
         let attachment = Attachment::new(&self.pipeline);
         let database = redb::Database::builder()
-            .set_cache_size(self.cache_bytes)
+            .set_cache_size(self.settings.cache_bytes)
+            .set_repair_callback(|session| {
+                if session.progress() == 0.0 {
+                    log::warn!("the storage was not shut down cleanly: repairing it");
+                }
+            })
             .create_with_backend(attachment.backend())?;
-        self.open = Some(Open { database, attachment });
+        self.open = Ok(Open { database, attachment });
         Ok(())
     }
 
     fn get(&self) -> Result<&redb::Database, StorageError> {
-        self.open.as_ref().map(|open| &open.database).ok_or(StorageError::Closed)
+        self.open.as_ref().map(|open| &open.database).map_err(Clone::clone)
+    }
+
+    /// Takes the open database out; it is closed for everybody until the next is put in.
+    fn take(&mut self) -> Option<Open> {
+        core::mem::replace(&mut self.open, Err(StorageError::Closed)).ok()
+    }
+
+    /// Opens the database again; if that fails, every later use does, for the same reason.
+    fn reopen(&mut self) -> Result<(), StorageError> {
+        self.open_file().map_err(|error| {
+            let reason = self.pipeline.borrow().check().err().unwrap_or_else(|| refused(error));
+            self.open = Err(reason.clone());
+            reason
+        })
     }
 
     /// A view of what has been committed.
@@ -94,7 +121,8 @@ impl Database {
             // The commit before grew the file while nothing could be aborted.
             self.refit()?;
         }
-        let transaction = self.get()?.begin_write().map_err(refused)?;
+        let mut transaction = self.get()?.begin_write().map_err(refused)?;
+        transaction.set_quick_repair(self.settings.quick_repair);
         if let Err(stopped) = run(&transaction) {
             let overflowed = self.pipeline.borrow().overflowed();
             if transaction.abort().is_err() {
@@ -125,7 +153,7 @@ impl Database {
 
     /// Closes the database so that the next open need not repair it.
     pub(super) fn close(&mut self) -> Result<(), StorageError> {
-        let Some(Open { database, attachment }) = self.open.take() else { return Ok(()) };
+        let Some(Open { database, attachment }) = self.take() else { return Ok(()) };
         let result = database.close().map_err(refused);
         drop(attachment);
         result
@@ -146,18 +174,19 @@ impl Database {
         });
         drop(pipeline);
         debug_assert_eq!(fitted, Ok(()), "a length within the room is never refused");
-        self.open_file().map_err(refused)
+        self.reopen()
     }
 
     /// Opens the database again as the last sync left it, as if after a crash.
     fn recover(&mut self) -> Result<(), StorageError> {
-        if let Some(Open { database, attachment }) = self.open.take() {
+        if let Some(Open { database, attachment }) = self.take() {
             // First the attachment: the database must not write its end.
             drop(attachment);
             drop(database);
         }
         let mut pipeline = self.pipeline.borrow_mut();
         pipeline.statistics.recoveries += 1;
+        log::warn!("a commit ran into the end of the storage or an error: going back to the one before");
         pipeline.discard_unsynced();
         let room = pipeline.room();
         if pipeline.length() > room {
@@ -167,7 +196,7 @@ impl Database {
             debug_assert_eq!(cut, Ok(()), "a length within the room is never refused");
         }
         drop(pipeline);
-        self.open_file().map_err(refused)
+        self.reopen()
     }
 }
 

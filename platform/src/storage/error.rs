@@ -108,7 +108,8 @@ pub enum StorageError {
         /// Capacity of the device in bytes.
         capacity: u64,
     },
-    /// Device: a write or a flush failed before. Nothing more is written; what can be read is served.
+    /// Device: it failed before. Nothing more is written. After a failed write or flush everything can be read; after a
+    /// read that failed several times the database refuses that, too.
     Failed {
         /// What was asked of the device.
         operation: Operation,
@@ -131,7 +132,7 @@ impl fmt::Display for StorageError {
             ),
             Self::Failed { operation, error } => write!(
                 f,
-                "the storage is read-only since the device failed to {}: {error}; replace it and restart",
+                "the storage takes no changes since its device failed to {}: {error}; replace it and restart",
                 verb(*operation)
             ),
             Self::Database(reason) => write!(f, "the database refused: {reason}"),

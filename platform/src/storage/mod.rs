@@ -14,13 +14,16 @@
 //!
 //! Commits are `Durability::Immediate` and in one phase: one sync, hence one flush, for a group. Pages carry checksums,
 //! so a commit torn by a crash is noticed and the one before it is taken. The price is that after a crash redb walks its
-//! trees once to find the free pages. Its *quick repair* would save that walk, but costs a second flush in each commit
-//! and writes the whole map of free pages (32 KiB for each GiB) with it.
+//! trees to verify them and to find the free pages: `tests/bench/storage` measures 0.1 s for 50,000 values of 1 KiB
+//! on a disk in memory, one read for each page and pass on any other. redb's *quick repair*
+//! ([`StorageOptions::quick_repair`]) saves that walk, but needs two flushes in each commit and writes the whole map of
+//! free pages with it (128 KiB for each GiB).
 //!
 //! # What a reader sees
 //!
 //! [`Storage::read`] sees what has been committed, which the device may not have flushed yet. Whoever must not show
-//! what a crash can still take back awaits the write first, as the one who made it does.
+//! what a crash can still take back awaits the write first, as the one who made it does. After the device has failed,
+//! reads go on and may show a change whose maker was told that it failed; the next start does not.
 
 mod backend;
 mod check;
@@ -51,8 +54,7 @@ use commit::{Purpose, Queue};
 use database::Database;
 use pipeline::Pipeline;
 
-/// An open storage. Clones share it. When the last is dropped without [`Storage::close`], what has been queued is still
-/// written, and the next open repairs the database.
+/// An open storage. Clones share it. When the last is dropped, it closes as by [`Storage::close`], in the background.
 #[derive(Clone)]
 pub struct Storage {
     shared: Rc<Shared>,
@@ -62,7 +64,7 @@ struct Shared {
     queue: Rc<RefCell<Queue>>,
     database: Rc<RefCell<Database>>,
     pipeline: Rc<RefCell<Pipeline>>,
-    committer: RefCell<Option<JoinHandle<()>>>,
+    committer: RefCell<Option<JoinHandle<Result<(), StorageError>>>>,
 }
 
 impl Storage {
@@ -94,7 +96,8 @@ impl Storage {
     /// ETag, a name that exists) is better returned as a value, with nothing written: an error makes the others of the
     /// group run again.
     ///
-    /// The change is made even if the future is dropped. It panics if the closure does.
+    /// The change is made even if the future is dropped. It panics if the closure does. The queue has no limit of its own:
+    /// a caller has as many changes in it as it does not wait for.
     ///
     /// # Errors
     /// [`WriteError::Rejected`] with the closure's error; [`WriteError::Storage`] if the storage is full, has failed or
@@ -122,7 +125,8 @@ impl Storage {
         write
     }
 
-    /// Looks at what has been committed. The closure should be short: nothing else runs meanwhile.
+    /// Looks at what has been committed. The closure should be short: nothing else runs meanwhile. Nothing that redb hands
+    /// out may be kept beyond it.
     ///
     /// # Errors
     /// [`StorageError`] if the storage is closed or its device cannot be read.
@@ -148,13 +152,12 @@ impl Storage {
     pub async fn close(&self) -> Result<(), StorageError> {
         self.shared.queue.borrow_mut().close();
         let committer = self.shared.committer.borrow_mut().take();
-        if let Some(committer) = committer {
-            committer.await.map_err(|error| StorageError::Database(error.to_string()))?;
+        match committer {
+            Some(committer) => {
+                committer.await.unwrap_or_else(|error| Err(StorageError::Database(error.to_string())))
+            }
+            None => Ok(()),
         }
-        let closed = self.shared.database.borrow_mut().close();
-        let flushed = self.flush().await;
-        self.shared.pipeline.borrow_mut().stop();
-        closed.and(flushed)
     }
 
     /// What the storage has done.

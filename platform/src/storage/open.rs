@@ -5,7 +5,7 @@ use core::future::poll_fn;
 use std::rc::Rc;
 
 use super::commit::durable;
-use super::database::Database;
+use super::database::{Database, Settings};
 use super::error::{OpenError, StorageError};
 use super::overlay::BLOCK_SIZE;
 use super::pipeline::Pipeline;
@@ -33,9 +33,12 @@ pub struct StorageOptions {
     /// Memory for the database's pages, in bytes, half of it for pages being written. Everything that does not fit is
     /// read from the device when it is needed, which holds up the image.
     pub cache_bytes: usize,
-    /// Most memory for pages written and not yet flushed, in bytes. A transaction that writes more holds up the image
-    /// while it is written out.
+    /// Most memory for pages written and not yet flushed, in bytes; requests in flight take as much again. A transaction
+    /// that writes more holds up the image while it is written out.
     pub pending_bytes: usize,
+    /// Whether to open at once after a crash, instead of in a walk through the whole database, at the price of a second
+    /// flush in every commit.
+    pub quick_repair: bool,
 }
 
 impl StorageOptions {
@@ -48,6 +51,7 @@ impl StorageOptions {
             format: false,
             cache_bytes: memory / 8,
             pending_bytes: memory / 16,
+            quick_repair: false,
         }
     }
 }
@@ -72,6 +76,9 @@ pub(super) async fn open(
     }
     if properties.capacity < MINIMUM_CAPACITY {
         return Err(OpenError::TooSmall { capacity: properties.capacity, needed: MINIMUM_CAPACITY });
+    }
+    if !properties.durable_flush {
+        log::warn!("the storage device has no flush: a power failure may lose what was acknowledged");
     }
     let superblock = match recognise(&mut *device, &options.service).await {
         Ok(superblock) => superblock,
@@ -101,7 +108,8 @@ async fn open_database(
     // redb creates a file in two steps. A length is published only after both, or a crash between them would leave a
     // file that is neither empty nor a database.
     pipeline.borrow_mut().hold_length(empty);
-    let opened = Database::open(pipeline, options.cache_bytes);
+    let settings = Settings { cache_bytes: options.cache_bytes, quick_repair: options.quick_repair };
+    let opened = Database::open(pipeline, settings);
     pipeline.borrow_mut().hold_length(false);
     let database = opened.map_err(|error| match pipeline.borrow().check() {
         Err(StorageError::Failed { operation, error }) => OpenError::Device { operation, error },
@@ -178,6 +186,7 @@ pub(super) async fn is_blank(device: &mut dyn Block) -> Result<bool, OpenError> 
 /// that could later be taken for the newer one.
 async fn format(device: &mut dyn Block, service: &str) -> Result<Superblock, OpenError> {
     let capacity = device.properties().capacity;
+    log::info!("formatting the storage device of {capacity} bytes for {service}");
     write(device, 0, vec![0; DATA_OFFSET as usize]).await?;
     flush(device).await?;
     let superblock = Superblock { service: service.to_owned(), generation: 0, length: 0, capacity };

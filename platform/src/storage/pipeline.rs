@@ -28,9 +28,9 @@ enum Stage {
     /// There is none.
     Idle,
     /// Its writes.
-    Writing { to_submit: VecDeque<Request>, in_flight: usize, superblock: Option<Superblock> },
+    Writing { to_submit: VecDeque<Request>, in_flight: usize },
     /// Its flush, which may still have to be submitted.
-    Flushing { id: Option<RequestId>, since: Instant, superblock: Option<Superblock> },
+    Flushing { id: Option<RequestId>, since: Instant },
 }
 
 /// What the database's backend was asked to do wrongly or could not do.
@@ -52,6 +52,8 @@ pub(super) struct Pipeline {
     stage: Stage,
     /// The superblock as it is on the device.
     published: Superblock,
+    /// The superblock that the front epoch writes.
+    publishing: Option<Superblock>,
     /// Epochs that are durable.
     durable_count: u64,
     /// Most bytes in the overlay before the database's writes are held up.
@@ -80,6 +82,7 @@ impl Pipeline {
             overlay,
             stage: Stage::Idle,
             published,
+            publishing: None,
             durable_count: 0,
             limit,
             failure: None,
@@ -170,7 +173,9 @@ impl Pipeline {
             }
             position += length;
         }
-        if self.overlay.bytes() > self.limit { self.write_out() } else { Ok(()) }
+        // A database that is opened again over a failed device needs a little room for that.
+        let limit = if self.failure.is_some() { self.limit.saturating_mul(2) } else { self.limit };
+        if self.overlay.bytes() > limit { self.write_out() } else { Ok(()) }
     }
 
     /// Ends an epoch.
@@ -279,26 +284,11 @@ impl Pipeline {
                     Some(stage) => self.stage = stage,
                     None => return,
                 },
-                Stage::Writing { to_submit, in_flight, superblock } => {
-                    while let Some(request) = to_submit.pop_front() {
-                        let length = request.buffer.len() as u64;
-                        match self.device.submit(request) {
-                            Ok(_) => {
-                                *in_flight += 1;
-                                self.statistics.bytes_written += length;
-                            }
-                            Err((BlockError::Busy, request)) => {
-                                to_submit.push_front(request);
-                                return;
-                            }
-                            Err((error, _)) => return self.fail(Operation::Write, error),
-                        }
-                    }
-                    if *in_flight > 0 {
+                Stage::Writing { .. } => {
+                    if !self.submit_writes() {
                         return;
                     }
-                    let superblock = superblock.take();
-                    self.stage = Stage::Flushing { id: None, since: self.clock.now(), superblock };
+                    self.stage = Stage::Flushing { id: None, since: self.clock.now() };
                 }
                 Stage::Flushing { id, .. } => {
                     if id.is_some() {
@@ -316,22 +306,45 @@ impl Pipeline {
         }
     }
 
-    fn begin_epoch(&self) -> Option<Stage> {
+    /// Submits what the current stage writes. Returns whether all of that is done.
+    fn submit_writes(&mut self) -> bool {
+        let Stage::Writing { to_submit, in_flight } = &mut self.stage else { return true };
+        while let Some(request) = to_submit.pop_front() {
+            let length = request.buffer.len() as u64;
+            match self.device.submit(request) {
+                Ok(_) => {
+                    *in_flight += 1;
+                    self.statistics.bytes_written += length;
+                }
+                Err((BlockError::Busy, request)) => {
+                    to_submit.push_front(request);
+                    return false;
+                }
+                Err((error, _)) => {
+                    self.fail(Operation::Write, error);
+                    return false;
+                }
+            }
+        }
+        *in_flight == 0
+    }
+
+    fn begin_epoch(&mut self) -> Option<Stage> {
         let epoch = self.overlay.oldest()?;
         let mut to_submit = runs(&epoch.blocks);
         let publish = epoch.publish
             && (epoch.length != self.published.length || self.capacity() != self.published.capacity);
-        let superblock = publish.then(|| Superblock {
+        self.publishing = publish.then(|| Superblock {
             service: self.published.service.clone(),
             generation: self.published.generation + 1,
             length: epoch.length,
             capacity: self.capacity(),
         });
-        if let Some(superblock) = &superblock {
+        if let Some(superblock) = &self.publishing {
             let (offset, buffer) = (superblock.offset(), superblock.encode());
             to_submit.push_back(Request { operation: Operation::Write, offset, buffer });
         }
-        Some(Stage::Writing { to_submit, in_flight: 0, superblock })
+        Some(Stage::Writing { to_submit, in_flight: 0 })
     }
 
     fn complete(&mut self, completion: &Completion) {
@@ -342,11 +355,11 @@ impl Pipeline {
                     self.fail(Operation::Write, error);
                 }
             }
-            Stage::Flushing { since, superblock, .. } => match completion.result {
+            Stage::Flushing { since, .. } => match completion.result {
                 Err(error) => self.fail(Operation::Flush, error),
                 Ok(()) => {
                     let latency = self.clock.now() - *since;
-                    if let Some(superblock) = superblock.take() {
+                    if let Some(superblock) = self.publishing.take() {
                         self.published = superblock;
                     }
                     self.stage = Stage::Idle;
@@ -371,63 +384,44 @@ impl Pipeline {
         self.statistics.stalls += 1;
         loop {
             self.advance();
-            if let Some((operation, error)) = self.failure {
-                return Err(Fault::Device(operation, error));
-            }
             if matches!(self.stage, Stage::Idle) {
                 break;
             }
-            match self.device.wait_complete() {
-                Some(completion) => self.complete(&completion),
-                None => return Err(self.fault(Operation::Write, BlockError::Device)),
-            }
+            self.wait_for_write()?;
         }
         let blocks = self.overlay.take_open_blocks();
         self.read_ahead.forget(blocks.keys().copied());
-        let to_submit = runs(&blocks);
-        self.stage = Stage::Writing { to_submit, in_flight: 0, superblock: None };
-        loop {
-            self.submit_early_writes();
-            if let Some((operation, error)) = self.failure {
-                return Err(Fault::Device(operation, error));
-            }
-            let Stage::Writing { in_flight, to_submit, .. } = &self.stage else { break };
-            if *in_flight == 0 && to_submit.is_empty() {
-                break;
-            }
-            match self.device.wait_complete() {
-                Some(completion) => self.complete(&completion),
-                None => return Err(self.fault(Operation::Write, BlockError::Device)),
-            }
+        self.stage = Stage::Writing { to_submit: runs(&blocks), in_flight: 0 };
+        drop(blocks);
+        while !self.submit_writes() {
+            self.wait_for_write()?;
         }
         self.stage = Stage::Idle;
         Ok(())
     }
 
-    fn submit_early_writes(&mut self) {
-        let Stage::Writing { to_submit, in_flight, .. } = &mut self.stage else { return };
-        while let Some(request) = to_submit.pop_front() {
-            let length = request.buffer.len() as u64;
-            match self.device.submit(request) {
-                Ok(_) => {
-                    *in_flight += 1;
-                    self.statistics.bytes_written += length;
-                }
-                Err((BlockError::Busy, request)) => {
-                    to_submit.push_front(request);
-                    return;
-                }
-                Err((error, _)) => return self.fail(Operation::Write, error),
+    fn wait_for_write(&mut self) -> Result<(), Fault> {
+        if let Some((operation, error)) = self.failure {
+            return Err(Fault::Device(operation, error));
+        }
+        match self.device.wait_complete() {
+            Some(completion) => {
+                self.complete(&completion);
+                Ok(())
             }
+            None => Err(self.fault(Operation::Write, BlockError::Device)),
         }
     }
 
     /// Reads from the device what the overlay does not hold, at least one byte. Returns how many bytes.
     fn read_device(&mut self, offset: u64, out: &mut [u8]) -> Result<usize, Fault> {
+        if offset + out.len() as u64 > self.room() {
+            return Err(Fault::PastEnd);
+        }
         if out.len() < READ_AHEAD {
             let start = offset - offset % READ_AHEAD as u64;
             if !self.read_ahead.holds(offset) {
-                let length = (self.room().saturating_sub(start)).min(READ_AHEAD as u64);
+                let length = (self.room() - start).min(READ_AHEAD as u64);
                 let window = self.read_retrying(start, length as usize)?;
                 self.read_ahead.keep(start, window);
             }
@@ -448,7 +442,7 @@ impl Pipeline {
             match self.read_once(DATA_OFFSET + offset, length) {
                 Ok(content) => return Ok(content),
                 Err(_) if attempt < READ_ATTEMPTS => attempt += 1,
-                Err(error) => return Err(Fault::Device(Operation::Read, error)),
+                Err(error) => return Err(self.fault(Operation::Read, error)),
             }
         }
     }
@@ -483,7 +477,10 @@ impl Pipeline {
     }
 
     fn fail(&mut self, operation: Operation, error: BlockError) {
-        self.failure.get_or_insert((operation, error));
+        if self.failure.is_none() {
+            self.failure = Some((operation, error));
+            log::error!("{}", StorageError::Failed { operation, error });
+        }
         self.wake_waiting();
     }
 

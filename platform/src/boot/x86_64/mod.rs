@@ -40,8 +40,6 @@ unsafe extern "C" {
 /// What boot found out and laid out.
 #[derive(Clone, Copy)]
 pub(crate) struct Facts {
-    /// Bytes of RAM.
-    pub(crate) ram: u64,
     /// What the arena of the global allocator may have.
     pub(crate) free: Range,
     /// The first module, or nothing.
@@ -53,7 +51,6 @@ pub(crate) struct Facts {
 }
 
 static FACTS: BootCell<Facts> = BootCell::new(Facts {
-    ram: 0,
     free: Range::EMPTY,
     module: Range::EMPTY,
     acpi_root_pointer: 0,
@@ -87,7 +84,7 @@ unsafe extern "C" fn boot_main(start_info: u32) -> ! {
         descriptors::load();
         let loaded = match start_info::read(start_info, COMMAND_LINE.get_mut()) {
             Ok(loaded) => loaded,
-            Err(error) => refuse(format_args!("the loader's PVH start information is unusable: {error:?}")),
+            Err(error) => refuse(format_args!("{error}")),
         };
         let image = program::extent();
         if !loaded.ram.ranges().iter().any(|range| range.covers(image)) {
@@ -95,18 +92,12 @@ unsafe extern "C" fn boot_main(start_info: u32) -> ! {
         }
 
         let ram = loaded.ram.total();
-        let mut free_map = loaded.ram.clone();
+        let mut free = loaded.ram.clone();
         for taken in [Range::new(0, FIRMWARE_END), image, loaded.module] {
-            free_map.remove(taken);
-        }
-        let mut free = free_map.largest();
-        // The first tables reach no further: what is laid out now has to lie below 4 GiB.
-        if free.start >= 1 << 32 {
-            free_map.remove(Range { start: 1 << 32, end: u64::MAX });
-            free = free_map.largest();
+            free.remove(taken);
         }
         let mut take = |what: &str, length: u64| {
-            free.take_front(length).unwrap_or_else(|| {
+            free.take(length, paging::FIRST_TABLES_END).unwrap_or_else(|| {
                 refuse(format_args!("{} KiB of RAM are not enough: no room for {what}", ram / 1024))
             })
         };
@@ -117,8 +108,12 @@ unsafe extern "C" fn boot_main(start_info: u32) -> ! {
         let stack_memory = take("the main stack", PAGE + main_size);
         let main_stack = Stack::new("main", stack_memory.start, main_size);
 
-        let facts =
-            Facts { ram, free, module: loaded.module, acpi_root_pointer: loaded.root_pointer, main_stack };
+        let facts = Facts {
+            free: free.largest(),
+            module: loaded.module,
+            acpi_root_pointer: loaded.root_pointer,
+            main_stack,
+        };
         *FACTS.get_mut() = facts;
         if map_memory(table_memory, loaded.ram.ranges(), map_area).is_err() {
             refuse(format_args!("no memory for page tables of {} KiB of RAM", ram / 1024));

@@ -132,7 +132,7 @@ impl PageTables {
                 for page in 0..512 {
                     let small = core::ptr::with_exposed_provenance_mut::<u64>((table + page * 8) as usize);
                     // SAFETY: the table was just allocated; it maps what the large page did.
-                    unsafe { *small = base + page * PAGE | flags };
+                    unsafe { *small = (base + page * PAGE) | flags };
                 }
                 // SAFETY: as above.
                 unsafe { *entry = table | PRESENT | WRITABLE };
@@ -227,4 +227,4 @@ pub(crate) unsafe fn add(range: Range, access: Access) -> Result<(), Unmappable>
 }
 
 /// How far the tables reach that `entry.s` makes.
-const FIRST_TABLES_END: u64 = 1 << 32;
+pub(super) const FIRST_TABLES_END: u64 = 1 << 32;

@@ -1,5 +1,7 @@
 //! What the loader tells: PVH's `hvm_start_info` (Xen, `xen/include/public/arch-x86/hvm/start_info.h`).
 
+use core::fmt;
+
 use crate::boot::memory_map::{MemoryMap, Range};
 
 const MAGIC: u32 = 0x336e_c578;
@@ -48,6 +50,17 @@ pub(super) enum StartInfoError {
     Magic(u32),
     /// There is no memory map.
     NoMemoryMap,
+}
+
+impl fmt::Display for StartInfoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Magic(found) => {
+                write!(f, "the loader's PVH start information begins with {found:#x} and not with {MAGIC:#x}")
+            }
+            Self::NoMemoryMap => f.write_str("the loader's PVH start information has no memory map"),
+        }
+    }
 }
 
 /// A copy of what matters: the loader may have put the original anywhere, also where memory counts as free.

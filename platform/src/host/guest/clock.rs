@@ -65,11 +65,6 @@ pub(crate) fn ticks(nanos: u64) -> u64 {
     u64::try_from((u128::from(nanos) << 32) / u128::from(per_tick)).unwrap_or(u64::MAX)
 }
 
-/// Whether time comes from KVM.
-pub(crate) fn is_kvm() -> bool {
-    KVM.load(Ordering::Relaxed)
-}
-
 fn source_nanos() -> u64 {
     if KVM.load(Ordering::Relaxed) {
         kvm_nanos()
@@ -79,7 +74,7 @@ fn source_nanos() -> u64 {
 }
 
 fn scale(ticks: u64, nanos_per_tick: u64) -> u64 {
-    (u128::from(ticks) * u128::from(nanos_per_tick) >> 32) as u64
+    ((u128::from(ticks) * u128::from(nanos_per_tick)) >> 32) as u64
 }
 
 /// Finds the sources and starts the clock.

@@ -275,8 +275,8 @@ mod local {
     fn write(register: usize, value: u32) {
         // SAFETY: `enable` mapped the registers; interrupts are off but in `halt`.
         unsafe {
-            core::ptr::with_exposed_provenance_mut::<u32>(BASE as usize + register).write_volatile(value)
-        };
+            core::ptr::with_exposed_provenance_mut::<u32>(BASE as usize + register).write_volatile(value);
+        }
     }
 
     /// # Safety

@@ -6,8 +6,9 @@
 //! | status | QEMU's | meaning |
 //! |---|---|---|
 //! | 0 | 0 | the image ended well: ACPI power-off (1 where the machine has no ACPI) |
-//! | 1 to 63, 101 | 2n + 1 | `main` returned it; 101 is `std`'s for a panic that nobody caught |
-//! | 64 to 71 | 129 to 143 | [`Ending`] |
+//! | 1 to 63, 101 | 3 to 127, 203 | `main` returned it; 101 is `std`'s for a panic that nobody caught |
+//! | 64 to 70 | 129 to 141 | [`Ending`] |
+//! | 105 | 211 | the arena is used up ([`memory`](crate::memory)) |
 
 use core::arch::asm;
 use core::fmt::{self, Write};
@@ -36,8 +37,6 @@ pub enum Ending {
     FutexWait = 69,
     /// A signal to itself: `abort`.
     Aborted = 70,
-    /// The arena is used up.
-    OutOfMemory = 71,
 }
 
 /// Ends the image for `reason`, which the console has been told.

@@ -40,15 +40,17 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn new(shared: &Rc<Shared>, sizes: Sizes, nodelay: bool) -> Self {
+    fn new(shared: &Rc<Shared>, sizes: Sizes, nodelay: bool, keepalive: Keepalive) -> Self {
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; sizes.receive]),
             tcp::SocketBuffer::new(vec![0; sizes.send]),
         );
         socket.set_congestion_control(tcp::CongestionControl::Cubic);
         socket.set_timeout(Some(USER_TIMEOUT.into()));
-        socket.set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
         socket.set_nagle_enabled(!nodelay);
+        if keepalive == Keepalive::Regular {
+            socket.set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
+        }
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
         Self { set, handle, _share: BufferShare::take(shared, sizes.receive + sizes.send) }
@@ -61,6 +63,14 @@ impl Socket {
     pub(super) fn tcp_mut(&mut self) -> &mut tcp::Socket<'static> {
         self.set.get_mut(self.handle)
     }
+}
+
+/// When a new socket probes an idle peer first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keepalive {
+    /// After [`KEEPALIVE_INTERVAL`].
+    Regular,
+    AtOnce,
 }
 
 /// Sizes of a socket's buffers in bytes.
@@ -109,9 +119,14 @@ pub(super) struct Flow {
     /// The end of the data seen so far, in order or not.
     receive_highest: Sequence,
     peer: SynOptions,
-    /// The peer's window, and the largest it has been, in bytes.
-    peer_window: u32,
+    /// How far the peer lets us send. It never goes back: a segment that says less was overtaken on the way, or its sender
+    /// shrinks its window, which RFC 9293 3.8.6 has it not do and us be robust against.
+    peer_window_end: Sequence,
+    /// The largest window that the peer announced, in bytes.
     peer_window_largest: u32,
+    /// A keepalive probe went out after a long silence, and no answer has come: it does not fold then, so that smoltcp's
+    /// timeout can end it.
+    probing: bool,
     /// Bytes received since the receive buffer last grew.
     received: usize,
     /// The application filled the send buffer: it is to grow as soon as it is empty.
@@ -125,6 +140,8 @@ pub(super) struct Flow {
     pub(super) deadline: Option<Instant>,
     /// The listener that this connection came to, until it is established.
     pub(super) backlog: Option<SharedBacklog>,
+    /// The application writes no more.
+    closing: bool,
     /// Nobody holds the stream any more.
     pub(super) detached: bool,
     detached_at: Instant,
@@ -164,8 +181,9 @@ impl Flow {
             receive_user: Sequence(0),
             receive_highest: Sequence(0),
             peer: SynOptions { mss: DEFAULT_MSS, scale: None, sack: false },
-            peer_window: 0,
+            peer_window_end: first + 1,
             peer_window_largest: 0,
+            probing: false,
             received: 0,
             wants_room: false,
             nodelay: true,
@@ -175,6 +193,7 @@ impl Flow {
             last_challenge: None,
             deadline: None,
             backlog: None,
+            closing: false,
             detached: false,
             detached_at: now,
             remembered: false,
@@ -220,7 +239,7 @@ impl Flow {
         flow.deadline = Some(deadline);
         flow.backlog = Some(backlog);
         flow.note_peer(segment, packet);
-        let mut socket = Socket::new(context.shared, flow.sizes, flow.nodelay);
+        let mut socket = Socket::new(context.shared, flow.sizes, flow.nodelay, Keepalive::Regular);
         let listening = socket.tcp_mut().listen(flow.listen_endpoint());
         debug_assert!(listening.is_ok(), "a new socket listens on any port but 0");
         let mut device = FlowDevice::network(context.out, &mut flow.wire, 0).with_input(packet.frame.bytes());
@@ -248,11 +267,11 @@ impl Flow {
         flow.wire.peer_mss = mss;
         flow.receive_user = segment.sequence;
         flow.receive_highest = segment.sequence;
-        flow.set_peer_window(u32::from(segment.window));
+        flow.note_window(next, u32::from(segment.window));
         flow.wire.send_next = next;
         flow.wire.acknowledged = Some(segment.sequence);
         flow.wire.window_end = segment.sequence + flow.sizes.receive;
-        flow.stage(context.shared, flow.sizes, now).then_some(flow)
+        flow.stage(context.shared, flow.sizes, Keepalive::Regular, now).then_some(flow)
     }
 
     fn listen_endpoint(&self) -> IpListenEndpoint {
@@ -268,22 +287,29 @@ impl Flow {
         self.receive_highest = self.receive_user;
         self.wire.scaling = self.peer.scale.is_some();
         self.wire.socket_scale = if self.wire.scaling { scale_for(self.sizes.receive) } else { 0 };
-        self.set_peer_window(u32::from(segment.window));
+        self.note_window(self.send_user, u32::from(segment.window));
     }
 
-    fn set_peer_window(&mut self, window: u32) {
-        self.peer_window = window;
+    fn note_window(&mut self, acknowledgment: Sequence, window: u32) {
+        self.peer_window_end = self.peer_window_end.max(acknowledgment + window as usize);
         self.peer_window_largest = self.peer_window_largest.max(window);
+    }
+
+    /// The window field in which a peer that acknowledges this number announces all it ever did. Rounded up: with data in
+    /// flight the window must not seem closed, as smoltcp would then probe behind that data and never repeat it.
+    fn window_field(&self, acknowledgment: Sequence) -> u16 {
+        let window = self.peer_window_end.ahead_of(acknowledgment).max(0).cast_unsigned();
+        window.div_ceil(1 << self.peer.scale.unwrap_or(0)).min(u32::from(u16::MAX)) as u16
     }
 
     /// Puts a new socket in place, established and with nothing in flight, at the sequence numbers of this connection.
     /// False if smoltcp did not follow, which ends the connection.
-    fn stage(&mut self, shared: &Rc<Shared>, sizes: Sizes, now: Instant) -> bool {
+    fn stage(&mut self, shared: &Rc<Shared>, sizes: Sizes, keepalive: Keepalive, now: Instant) -> bool {
         self.phase = Phase::Closed;
         let key = self.wire.key;
         let first = self.send_user - 1;
         let receive_next = self.receive_user;
-        let mut socket = Socket::new(shared, sizes, self.nodelay);
+        let mut socket = Socket::new(shared, sizes, self.nodelay, keepalive);
         if socket.tcp_mut().listen(self.listen_endpoint()).is_err() {
             return false;
         }
@@ -309,12 +335,12 @@ impl Flow {
             return false;
         }
 
-        let field = (self.peer_window >> self.peer.scale.unwrap_or(0)).min(u32::from(u16::MAX));
+        let field = self.window_field(self.send_user);
         let acknowledgment = ControlSegment {
             control: Control::None,
             sequence: receive_next,
             acknowledgment: Some(first + 1),
-            window: field as u16,
+            window: field,
             options: None,
         };
         let mut buffer = [0; 128];
@@ -325,6 +351,9 @@ impl Flow {
         if socket.tcp().state() != State::Established {
             return false;
         }
+        // Switched on in an idle connection, smoltcp probes at once.
+        socket.tcp_mut().set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
+        self.probing = keepalive == Keepalive::AtOnce;
         self.sizes = sizes;
         self.wire.socket_scale = if self.wire.scaling { scale_for(sizes.receive) } else { 0 };
         self.phase = Phase::Active(socket);
@@ -333,10 +362,19 @@ impl Flow {
 
     /// The socket of a connection that has one or can have one again.
     pub(super) fn unfold(&mut self, shared: &Rc<Shared>, now: Instant) -> Option<&mut Socket> {
+        self.unfold_with(shared, Keepalive::Regular, now)
+    }
+
+    fn unfold_with(
+        &mut self,
+        shared: &Rc<Shared>,
+        keepalive: Keepalive,
+        now: Instant,
+    ) -> Option<&mut Socket> {
         if matches!(self.phase, Phase::Folded) {
             // A window once announced must be kept, if there is memory at all; the send buffer starts small again.
             let receive = if shared.is_short() { SMALL_BUFFER } else { self.sizes.receive };
-            if !self.stage(shared, Sizes { receive, send: SMALL_BUFFER }, now) {
+            if !self.stage(shared, Sizes { receive, send: SMALL_BUFFER }, keepalive, now) {
                 self.error = Some(io::ErrorKind::ConnectionAborted);
             }
         }
@@ -447,8 +485,9 @@ impl Flow {
         if self.unfold(context.shared, now).is_none() {
             return;
         }
+        self.probing = false;
         let clipped = self.clip(&mut segment, &mut packet);
-        self.note_segment(&segment, &view, now);
+        self.note_segment(&mut segment, &mut packet, &view, now);
 
         let Phase::Active(socket) = &mut self.phase else { return };
         let before = socket.tcp().recv_queue();
@@ -477,14 +516,20 @@ impl Flow {
         true
     }
 
-    fn note_segment(&mut self, segment: &Segment, view: &View, now: Instant) {
+    fn note_segment(&mut self, segment: &mut Segment, packet: &mut IpPacket, view: &View, now: Instant) {
         if view.state == State::SynSent || segment.control == Control::Syn {
             return;
         }
         if view.state == State::SynReceived {
             self.round_trip = now.since(self.opened);
         }
-        self.set_peer_window(u32::from(segment.window) << self.peer.scale.unwrap_or(0));
+        if let Some(number) = segment.acknowledgment {
+            self.note_window(number, u32::from(segment.window) << self.peer.scale.unwrap_or(0));
+            let field = self.window_field(number);
+            if field > segment.window {
+                segment.set_window(packet, field);
+            }
+        }
         // Only what falls into the window can be waiting there.
         let end = segment.sequence + segment.payload;
         if segment.payload > 0 && end <= view.receive_next + self.room() {
@@ -533,13 +578,10 @@ impl Flow {
             if now < self.last_activity + KEEPALIVE_IDLE {
                 return false;
             }
-            if let Some(socket) = self.unfold(context.shared, now) {
-                // Set on an idle connection, it probes at once.
-                socket.tcp_mut().set_keep_alive(None);
-                socket.tcp_mut().set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
-            }
+            self.unfold_with(context.shared, Keepalive::AtOnce, now);
         }
         let update = self.grow_receive(context.shared, now);
+        self.close_socket();
         let mut more = false;
         if let Phase::Active(socket) = &mut self.phase {
             let mut device = FlowDevice::network(context.out, &mut self.wire, budget);
@@ -570,7 +612,7 @@ impl Flow {
         let mtu = context.out.path_mtu(key.remote.ip());
         self.wire.mtu = mtu - mtu % MTU_STEP;
         let first = self.wire.send_next;
-        let mut socket = Socket::new(context.shared, self.sizes, self.nodelay);
+        let mut socket = Socket::new(context.shared, self.sizes, self.nodelay, Keepalive::Regular);
         let mut device = FlowDevice::stage(self.wire.mtu, context.out.offload());
         let mut seeded = interface(&mut device, seed_for(first), now);
         let connected = socket.tcp_mut().connect(seeded.context(), endpoint(key.remote), endpoint(key.local));
@@ -627,6 +669,7 @@ impl Flow {
             State::Listen => self.phase = Phase::Closed,
             State::Established
                 if self.is_quiet()
+                    && !self.probing
                     && self.backlog.is_none()
                     && self.wire.acknowledged == Some(self.receive_user)
                     && (shared.is_short() || now >= self.last_activity + FOLD_AFTER) =>
@@ -731,7 +774,7 @@ impl Flow {
         if receive <= self.sizes.receive || !shared.may_grow(receive) {
             return false;
         }
-        let staged = self.stage(shared, Sizes { receive, ..self.sizes }, now);
+        let staged = self.stage(shared, Sizes { receive, ..self.sizes }, Keepalive::Regular, now);
         if !staged {
             self.error = Some(io::ErrorKind::ConnectionAborted);
         }
@@ -770,7 +813,7 @@ impl Flow {
             if !shared.may_grow(send) {
                 send = larger;
             }
-            if !self.stage(shared, Sizes { send, ..self.sizes }, now) {
+            if !self.stage(shared, Sizes { send, ..self.sizes }, Keepalive::Regular, now) {
                 self.error = Some(io::ErrorKind::ConnectionAborted);
             }
         }
@@ -853,7 +896,8 @@ impl Flow {
 
     /// Whether the application may still write.
     pub(super) fn may_send(&self) -> bool {
-        matches!(self.state(), State::Established | State::CloseWait | State::SynSent | State::SynReceived)
+        let open = [State::Established, State::CloseWait, State::SynSent, State::SynReceived];
+        !self.closing && open.contains(&self.state())
     }
 
     /// Whether the handshake is done.
@@ -863,7 +907,17 @@ impl Flow {
 
     /// Sends a FIN after what is still to be sent.
     pub(super) fn close(&mut self, shared: &Rc<Shared>, now: Instant) {
-        if let Some(socket) = self.unfold(shared, now) {
+        self.closing = true;
+        self.unfold(shared, now);
+        self.close_socket();
+    }
+
+    /// Has smoltcp send the FIN, once that is safe: in LAST-ACK its socket does not take in window updates, so what is left
+    /// to send must fit into the window already.
+    fn close_socket(&mut self) {
+        let Phase::Active(socket) = &mut self.phase else { return };
+        let fits = self.send_user + 1 <= self.peer_window_end || socket.tcp().send_queue() == 0;
+        if self.closing && (fits || socket.tcp().state() != State::CloseWait) {
             socket.tcp_mut().close();
         }
     }

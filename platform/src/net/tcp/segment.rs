@@ -143,6 +143,13 @@ impl Segment {
         packet.frame.bytes_mut()[field..field + 4].copy_from_slice(&number.0.to_be_bytes());
     }
 
+    /// Replaces the window, here and in the packet.
+    pub(super) fn set_window(&mut self, packet: &mut IpPacket, window: u16) {
+        self.window = window;
+        let field = packet.header_length + WINDOW_OFFSET;
+        packet.frame.bytes_mut()[field..field + 2].copy_from_slice(&window.to_be_bytes());
+    }
+
     /// Cuts the data, here and in the packet, down to `length` bytes, and with it what came after: a FIN.
     pub(super) fn trim(&mut self, packet: &mut IpPacket, length: usize) {
         let total = packet.header_length + self.header_length + length;

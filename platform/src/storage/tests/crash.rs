@@ -39,7 +39,9 @@ fn record(seed: u64, disk: MemoryDisk, clean_close: bool) -> (CrashDisk, Vec<Wri
     simulate(async move |handle| {
         let disk = disk.with_latency(handle.clone(), Duration::from_micros(300), Duration::from_millis(3));
         let disk = CrashDisk::new(disk);
-        let storage = Storage::open(&handle, Box::new(disk.clone()), &options()).await.expect("a good disk");
+        // Every third seed commits in two phases.
+        let options = StorageOptions { quick_repair: seed % 3 == 1, ..options() };
+        let storage = Storage::open(&handle, Box::new(disk.clone()), &options).await.expect("a good disk");
         let log = Rc::new(RefCell::new(Vec::new()));
         let writers = (0..WRITERS).map(|writer| {
             handle.spawn(write_versions(

@@ -78,3 +78,22 @@ fn a_read_that_fails_for_a_moment_is_tried_again() {
         assert!(storage.statistics().reads > 0, "the value came from the device");
     });
 }
+
+#[test]
+fn a_page_that_cannot_be_read_is_an_error_and_no_panic() {
+    simulate(async move |handle| {
+        let faulty = FaultyDisk::new(MemoryDisk::new(4 << 20));
+        let small = StorageOptions { cache_bytes: 0, ..options() };
+        let storage = Storage::open(&handle, Box::new(faulty.clone()), &small).await.expect("good");
+        put(&storage, 1, b"one").await.expect("good");
+        storage.flush().await.expect("good");
+        faulty.fail(Operation::Read, 0, u64::MAX);
+        let read =
+            storage.read(|transaction| transaction.open_table(TABLE).map(|table| table.get(1).is_err()));
+        assert!(matches!(read, Ok(Err(_) | Ok(true)) | Err(_)), "{read:?}");
+        let failed = StorageError::Failed { operation: Operation::Read, error: BlockError::Device };
+        let refused = put(&storage, 2, b"two").await.map_err(|error| error.to_string());
+        assert_eq!(refused, Err(failed.to_string()));
+        assert!(storage.close().await.is_err());
+    });
+}

@@ -53,13 +53,11 @@ fn submit(storage: &Storage, change: Change) -> Write<(), String> {
     })
 }
 
-async fn run(handle: Handle, steps: Vec<Step>, cache_bytes: usize) {
+async fn run(handle: Handle, steps: Vec<Step>, cache_bytes: usize, device: (u32, usize)) {
     let options = StorageOptions { cache_bytes, pending_bytes: 256 << 10, ..options() };
-    let disk = MemoryDisk::new(4 << 20).with_latency(
-        handle.clone(),
-        Duration::from_micros(100),
-        Duration::from_millis(2),
-    );
+    let disk = MemoryDisk::new(4 << 20)
+        .with_properties(|properties| (properties.sector_size, properties.queue_depth) = device)
+        .with_latency(handle.clone(), Duration::from_micros(100), Duration::from_millis(2));
     let mut model = BTreeMap::new();
     let mut storage = Storage::open(&handle, Box::new(disk.clone()), &options).await.expect("blank");
     for step in steps {
@@ -67,6 +65,9 @@ async fn run(handle: Handle, steps: Vec<Step>, cache_bytes: usize) {
             Step::Group(changes) => {
                 let writes =
                     changes.iter().cloned().map(|change| submit(&storage, change)).collect::<Vec<_>>();
+                // Reads that miss every cache, beside writes in flight, must not disturb them.
+                handle.yield_now().await;
+                all(&storage);
                 for (change, write) in changes.into_iter().zip(writes) {
                     let result = write.await;
                     match change {
@@ -96,8 +97,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: seeds(24) as u32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn storage_does_as_a_map_does(steps in steps(), cache_bytes in prop_oneof![Just(0), Just(1 << 20)]) {
-        simulate(async move |handle| run(handle, steps, cache_bytes).await);
+    fn storage_does_as_a_map_does(
+        steps in steps(),
+        cache_bytes in prop_oneof![Just(0), Just(1 << 20)],
+        device in prop_oneof![Just((512, 1)), Just((4096, 2)), Just((512, 128))],
+    ) {
+        simulate(async move |handle| run(handle, steps, cache_bytes, device).await);
     }
 }
 

@@ -49,6 +49,26 @@ fn a_foreign_disk_is_refused_unless_it_may_be_formatted() {
 }
 
 #[test]
+fn what_lay_on_a_formatted_disk_is_never_taken_for_data() {
+    // redb's own pages among it: the old database lies where the new one will.
+    let mut content = used_disk().content();
+    content[..8192].fill(0xAA);
+    let mut random = Random(7);
+    content[600_000..].fill_with(|| random.below(256) as u8);
+    let disk = MemoryDisk::with_content(content);
+    simulate(async move |handle| {
+        let storage = open(&handle, &disk, &formatting()).await.expect("it may be formatted");
+        assert_eq!(all(&storage), [].into());
+        for key in 0..300 {
+            put(&storage, key, &[key as u8; 3000]).await.expect("there is room");
+        }
+        storage.close().await.expect("the disk works");
+        let report = check(&handle, Box::new(disk)).await.expect("a storage");
+        assert_eq!(report.integrity, Integrity::Sound);
+    });
+}
+
+#[test]
 fn the_storage_of_another_service_is_refused() {
     let disk = used_disk();
     let other = StorageOptions { service: "other".to_owned(), ..options() };

@@ -2,6 +2,8 @@
 //!
 //!     cargo run --profile quick -p bench-storage
 
+mod counting;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
@@ -21,6 +23,8 @@ fn main() {
     group_commit();
     println!();
     open_after_crash();
+    println!();
+    memory();
     println!();
     read_misses();
 }
@@ -51,7 +55,7 @@ fn value(key: u64) -> Vec<u8> {
 /// A blank disk whose memory the kernel has already provided, so that its page faults are not measured.
 fn touched_disk(capacity: usize) -> MemoryDisk {
     let mut content = vec![1; capacity];
-    content.fill(0);
+    std::hint::black_box(&mut content).fill(0);
     MemoryDisk::with_content(content)
 }
 
@@ -136,6 +140,45 @@ fn open_after_crash() {
             println!("  {events:>6} values, {length:>3} MiB {elapsed:>12.1?}, {} reads", statistics.reads);
         });
     }
+}
+
+/// How much memory storage takes, with the options of an image of 32 MiB, for a database many times as large.
+fn memory() {
+    println!("memory, options for an image of 32 MiB");
+    let disk = touched_disk(256 << 20);
+    let before = counting::reset();
+    simulate({
+        let disk = disk.clone();
+        async move |handle| {
+            let storage = Storage::open(&handle, Box::new(disk), &options()).await.expect("a blank disk");
+            for batch in 0..50u64 {
+                let write = storage.write::<(), redb::Error>(move |transaction| {
+                    let mut table = transaction.open_table(TABLE)?;
+                    for key in batch * 1000..(batch + 1) * 1000 {
+                        table.insert(key.wrapping_mul(0x9E37_79B9_7F4A_7C15), value(key).as_slice())?;
+                    }
+                    Ok(())
+                });
+                write.await.expect("there is room");
+            }
+            let statistics = storage.statistics();
+            println!(
+                "  50,000 values in transactions of 1 MiB: {} MiB of file, {} stalls",
+                statistics.length >> 20,
+                statistics.stalls
+            );
+        }
+    });
+    println!("    most memory          {:>10} KiB", (counting::peak() - before) >> 10);
+    let before = counting::reset();
+    simulate(async move |handle| {
+        let storage = Storage::open(&handle, Box::new(disk), &options()).await.expect("its own disk");
+        let count = storage.read(|transaction| {
+            transaction.open_table(TABLE).expect("it is there").iter().expect("readable").count()
+        });
+        println!("  opened again without having been closed, {} values read", count.expect("readable"));
+    });
+    println!("    most memory          {:>10} KiB", (counting::peak() - before) >> 10);
 }
 
 fn read_misses() {

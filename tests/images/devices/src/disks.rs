@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::time::Duration;
 
 use platform::device::{Block, BlockError, Clock, Completion, Operation, Request, RequestId};
+use platform::executor::Handle;
 
 /// How much of a disk is exercised.
 const SPAN: u64 = 16 << 20;
@@ -14,6 +16,20 @@ fn content(offset: u64) -> Vec<u8> {
     (0..CHUNK as u64 / 8).flat_map(|word| (offset + word * 8).to_le_bytes()).collect()
 }
 
+/// Tells each time the disk has grown.
+pub(crate) async fn watch(name: String, block: Box<dyn Block>, handle: Handle) {
+    let mut capacity = block.properties().capacity;
+    loop {
+        handle.sleep(Duration::from_secs(1)).await;
+        let now = block.properties().capacity;
+        if now != capacity {
+            println!("{name} has grown to {now} bytes");
+            capacity = now;
+        }
+    }
+}
+
+/// Exercises a disk, and returns how fast it was.
 pub(crate) async fn exercise(block: &mut dyn Block, clock: &dyn Clock) -> Result<String, String> {
     let properties = block.properties();
     let span = SPAN.min(properties.capacity) / CHUNK as u64 * CHUNK as u64;

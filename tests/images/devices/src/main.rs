@@ -1,8 +1,8 @@
 //! Exercises the devices of a guest; `tests/devices.sh` runs it in QEMU and looks at what comes out.
 //!
 //! Arguments: `disks` writes, flushes and reads back each disk. `--answer=ADDRESS` answers ARP, ping and UDP echo for
-//! that IPv4 address on the first network device. `forward` moves frames between the first two. Then the image says
-//! `ready` and serves until it is shut down.
+//! that IPv4 address on the first network device. `forward` moves frames between the first two. `watch` tells when the
+//! first disk grows. Then the image says `ready` and serves until it is shut down.
 
 mod disks;
 mod forward;
@@ -51,14 +51,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(machine: Machine) -> Result<(), String> {
+fn run(mut machine: Machine) -> Result<(), String> {
     let executor = Executor::new(Rc::clone(&machine.clock));
     let handle = executor.handle();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     let mut nets = machine.nets.into_iter();
     if has("disks") {
-        for mut block in machine.blocks {
+        for mut block in machine.blocks.drain(..) {
             let clock = Rc::clone(&machine.clock);
             let name = block.name.clone();
             let exercise = async move { disks::exercise(&mut *block.device, &*clock).await };
@@ -79,6 +79,9 @@ fn run(machine: Machine) -> Result<(), String> {
             return Err("forwarding takes two network devices".into());
         };
         handle.spawn(forward::between(one.device, other.device));
+    } else if has("watch") {
+        let block = machine.blocks.into_iter().next().ok_or("there is no disk to watch")?;
+        handle.spawn(disks::watch(block.name, block.device, handle.clone()));
     } else {
         return Ok(());
     }

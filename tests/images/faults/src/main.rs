@@ -1,25 +1,30 @@
-#![forbid(unsafe_code)]
 //! Provokes the fault that its argument names; `tests/guest-faults.sh` runs it in QEMU and looks at what comes out.
 
-use core::future::poll_fn;
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
 use platform::boot;
-use platform::device::{Clock, Operation, Request};
+use platform::device::Clock;
 use platform::executor::Executor;
 use platform::host::Shutdown;
 use platform::host::guest::clock::GuestClock;
 use platform::host::guest::provoke::{self, Stack};
 use platform::host::guest::{self, Guest};
+use platform::memory::Arena;
+
+#[global_allocator]
+static ARENA: Arena = Arena::new();
 
 fn main() -> ExitCode {
     if !boot::is_guest() {
         eprintln!("faults: this is a process; its faults are those of a virtual machine");
         return ExitCode::FAILURE;
     }
+    let (base, size) = boot::free_memory();
+    // SAFETY: Boot keeps this memory for the arena, which is claimed here only.
+    unsafe { ARENA.claim(base, size) };
     guest::install_panic_hook();
     println!("a guest with {} KiB free", boot::free_memory().1 / 1024);
     match std::env::args().nth(1).as_deref() {
@@ -46,7 +51,6 @@ fn main() -> ExitCode {
         Some("registers") => println!("clobbered: {}", provoke::clobbered_by_system_calls(1000)),
         Some("sleep") => sleep(),
         Some("idle") => idle(),
-        Some("machine") => machine_works(),
         Some("module") => println!("module: {:?}", boot::module().map(String::from_utf8_lossy)),
         Some("exit") => return ExitCode::from(7),
         other => println!("no such fault: {other:?}"),
@@ -74,7 +78,6 @@ fn exhaust_memory() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "that it is refused is the test")]
 fn spawn_thread() {
     let refused = std::thread::Builder::new().spawn(|| ()).is_err();
     println!("thread refused: {refused}");
@@ -108,28 +111,6 @@ fn sleep() {
     });
     let slept = GuestClock.now().since(start);
     println!("slept: {} {}", result.is_ok(), slept >= Duration::from_millis(100));
-}
-
-/// Finds the devices; reads the first sector of the first disk and waits for its interrupt.
-fn machine_works() {
-    let machine = guest::machine();
-    println!("kind: {}", machine.kind);
-    let words: HashMap<_, _> =
-        machine.nets.iter().map(|net| (&net.name, net.device.properties().mac)).collect();
-    println!("nets: {words:?}");
-    let executor = Executor::new(Rc::clone(&machine.clock));
-    let mut blocks = machine.blocks;
-    let Some(mut storage) = blocks.pop() else { return println!("no disk") };
-    let properties = storage.device.properties();
-    println!("disk: {} of {} bytes", storage.name, properties.capacity);
-    let result = executor.run(&*machine.host, async move {
-        let buffer = vec![0; properties.sector_size as usize];
-        let request = Request { operation: Operation::Read, offset: 0, buffer };
-        storage.device.submit(request).map_err(|(error, _)| error)?;
-        let completion = poll_fn(|context| storage.device.poll_complete(context)).await;
-        completion.result.map(|()| String::from_utf8_lossy(&completion.buffer[..14]).into_owned())
-    });
-    println!("first sector: {result:?}");
 }
 
 /// Waits for the power button.

@@ -301,4 +301,5 @@ fn corrupted_frames_are_never_taken_for_good_ones() {
 
 mod dhcp;
 mod hostile;
+mod names_and_time;
 mod routers;
