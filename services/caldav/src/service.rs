@@ -16,6 +16,8 @@ use platform::device::Entropy;
 use platform::executor::Handle;
 use platform::http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use platform::http::{Body, HeaderValue, Method, Peer, Request, Response, StatusCode, body, text};
+use platform::net::Cidr;
+use platform::observe::Endpoints;
 use platform::storage::{Storage, StorageError, WriteError};
 
 use crate::configuration::Configuration;
@@ -45,6 +47,8 @@ pub struct Service {
     checks: Gate,
     plain: bool,
     url: Option<String>,
+    endpoints: Endpoints,
+    operators: Vec<Cidr>,
     /// Who is known to have a calendar and an address book.
     set_up: RefCell<BTreeSet<Rc<str>>>,
 }
@@ -84,7 +88,7 @@ impl From<WriteError<repository::Error>> for StartError {
 }
 
 impl Service {
-    /// Prepares the storage. Where no user is configured there is one all the same ([`FirstUser`]); it comes back with
+    /// Prepares the storage. `endpoints` tell anybody whether all is well, and operators everything else. Where no user is configured there is one all the same ([`FirstUser`]); it comes back with
     /// its password when it was made now, to be shown once.
     ///
     /// # Errors
@@ -94,6 +98,7 @@ impl Service {
         handle: &Handle,
         storage: Storage,
         mut configuration: Configuration,
+        endpoints: Endpoints,
         entropy: &dyn Entropy,
     ) -> Result<(Rc<Self>, Option<FirstUser>), StartError> {
         storage.write(repository::prepare).await?;
@@ -103,6 +108,8 @@ impl Service {
             configuration.users.insert(name, user);
             shown = made;
         }
+        let checked = storage.clone();
+        endpoints.add_check("storage", move || checked.read(|_| ()).map_err(|error| error.to_string()));
         let service = Self {
             handle: handle.clone(),
             storage,
@@ -111,6 +118,8 @@ impl Service {
             checks: Gate::new(MAX_WAITING_CHECKS),
             plain: configuration.plain,
             url: configuration.url,
+            endpoints,
+            operators: configuration.operators,
             set_up: RefCell::default(),
         };
         Ok((Rc::new(service), shown))
@@ -155,8 +164,13 @@ impl Service {
 
     /// Finds out whose request it is, or answers what needs no user.
     async fn admit(&self, request: &Parts, peer: Peer) -> Result<Session, Response<Body>> {
-        if request.uri.path() == "/healthz" {
-            return Err(self.health());
+        let path = request.uri.path();
+        if path == "/healthz"
+            || self.operators.iter().any(|network| network.contains(peer.address.ip().to_canonical()))
+        {
+            if let Some(answer) = self.endpoints.answer(&request.method, path) {
+                return Err(answer);
+            }
         }
         if let Some(redirect) = dav::well_known(request.uri.path()) {
             return Err(redirect.map(Body::from));
@@ -257,17 +271,6 @@ impl Service {
 
     fn begin(&self, credentials: Credentials, address: IpAddr) -> Result<Step, Response<Body>> {
         Ok(self.users.borrow().begin(credentials, address, self.handle.now()))
-    }
-
-    /// Whether the storage can be read.
-    fn health(&self) -> Response<Body> {
-        match self.storage.read(|_| ()) {
-            Ok(()) => text(StatusCode::OK, Bytes::from_static(b"ok\n")),
-            Err(error) => {
-                log::error!("health: {error}");
-                text(StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"the storage failed\n"))
-            }
-        }
     }
 
     /// Sends a client that came without TLS to where there is TLS, before it says a password.
