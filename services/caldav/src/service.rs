@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::Authority;
 use platform::device::Entropy;
 use platform::executor::Handle;
 use platform::http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -158,19 +159,21 @@ impl Service {
         }
         match self.dav.accept(session, Request::from_parts(parts, body)) {
             Ok(call) => self.run(call).await.map(Body::from),
-            Err(response) => response.map(Body::from),
+            Err(response) => (*response).map(Body::from),
         }
     }
 
     /// Finds out whose request it is, or answers what needs no user.
     async fn admit(&self, request: &Parts, peer: Peer) -> Result<Session, Response<Body>> {
         let path = request.uri.path();
-        if path == "/healthz"
-            || self.operators.iter().any(|network| network.contains(peer.address.ip().to_canonical()))
+        let operator = || {
+            let address = peer.address.ip().to_canonical();
+            self.operators.iter().any(|network| network.contains(address))
+        };
+        if (path == "/healthz" || operator())
+            && let Some(answer) = self.endpoints.answer(&request.method, path)
         {
-            if let Some(answer) = self.endpoints.answer(&request.method, path) {
-                return Err(answer);
-            }
+            return Err(answer);
         }
         if let Some(redirect) = dav::well_known(request.uri.path()) {
             return Err(redirect.map(Body::from));
@@ -242,7 +245,7 @@ impl Service {
 
     /// Whom credentials belong to.
     async fn check(&self, credentials: Credentials, address: IpAddr) -> Result<Rc<str>, Response<Body>> {
-        let credentials = match self.begin(credentials, address)? {
+        let credentials = match self.begin(credentials, address) {
             Step::Granted(user) => return Ok(user),
             Step::Verify(verification) => verification.into_credentials(),
             Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
@@ -252,7 +255,7 @@ impl Service {
         };
         let pass = turn.await;
         // Meanwhile another connection of the same client may have been let in, or one of a guesser been refused.
-        let verification = match self.begin(credentials, address)? {
+        let verification = match self.begin(credentials, address) {
             Step::Granted(user) => return Ok(user),
             Step::Verify(verification) => verification,
             Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
@@ -269,8 +272,8 @@ impl Service {
         })
     }
 
-    fn begin(&self, credentials: Credentials, address: IpAddr) -> Result<Step, Response<Body>> {
-        Ok(self.users.borrow().begin(credentials, address, self.handle.now()))
+    fn begin(&self, credentials: Credentials, address: IpAddr) -> Step {
+        self.users.borrow().begin(credentials, address, self.handle.now())
     }
 
     /// Sends a client that came without TLS to where there is TLS, before it says a password.
@@ -280,7 +283,7 @@ impl Service {
             Some(url) => Some(format!("{url}{path}")),
             None => {
                 let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-                host.or_else(|| request.uri.authority().map(|authority| authority.as_str()))
+                host.or_else(|| request.uri.authority().map(Authority::as_str))
                     .map(|host| format!("https://{}{path}", without_port(host)))
             }
         };

@@ -15,7 +15,7 @@ use crate::dav::xml::{DAV, Element, Writer};
 
 /// A search for users.
 #[derive(Debug)]
-pub(super) struct PrincipalSearch {
+pub(crate) struct PrincipalSearch {
     found: bool,
     selection: Selection<NoData>,
 }
