@@ -64,7 +64,8 @@ async fn run(handle: Handle, mut machine: Machine, configuration: StackConfigura
 }
 
 async fn report(stack: Stack, handle: Handle) {
-    handle.sleep(core::time::Duration::from_secs(4)).await;
+    // Linux verifies its own addresses once the tap is open, and answers the second solicitation.
+    handle.sleep(core::time::Duration::from_secs(8)).await;
     for known in stack.addresses() {
         println!("address {} {:?} {:?}", known.cidr, known.state, known.origin);
     }
