@@ -7,7 +7,7 @@ use platform::config::Bundle;
 use platform::device::WallTime;
 use platform::storage::{Storage, StorageError, WriteError};
 use platform::tls::{Identity, IdentityError, SelfSigned};
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
 use crate::repository;
 

@@ -3,6 +3,7 @@
 //! ```toml
 //! plain = false                   # also serve over HTTP without TLS
 //! url = "https://dav.example.org" # where clients reach this server, for redirections; default: as they asked
+//! operators = ["192.0.2.0/24"]    # who may read /metrics and /events; default: nobody
 //!
 //! [limits]
 //! resource-bytes = 1048576        # largest event or card
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 
 use platform::config::{self, Bundle, ConfigurationError};
 use platform::device::Entropy;
+use platform::net::Cidr;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -38,6 +40,8 @@ pub struct Configuration {
     pub plain: bool,
     /// The scheme and authority where clients reach this server over TLS, without a slash at the end.
     pub url: Option<String>,
+    /// The networks whose hosts may read metrics and recent events.
+    pub operators: Vec<Cidr>,
     /// Limits of the protocol.
     pub limits: Limits,
     /// Users by name.
@@ -50,6 +54,8 @@ struct File {
     #[serde(default)]
     plain: bool,
     url: Option<Spanned<String>>,
+    #[serde(default)]
+    operators: Vec<Spanned<String>>,
     #[serde(default)]
     limits: LimitsTable,
     #[serde(default)]
@@ -115,6 +121,15 @@ impl Configuration {
                 return Err(at(url.span(), message));
             }
             self.url = Some(plain.to_owned());
+        }
+        for network in read.operators {
+            let cidr = network.get_ref().parse().map_err(|_| {
+                at(
+                    network.span(),
+                    "operators: a network such as \"192.0.2.0/24\" or \"2001:db8::/64\"".to_owned(),
+                )
+            })?;
+            self.operators.push(cidr);
         }
         self.limits = read.limits.apply(self.limits, &at)?;
         for (name, table) in read.users {
@@ -279,6 +294,7 @@ mod tests {
             error(&format!("[users.a]\npassword = \"{HASH}\"\nmail = [\"x\"]"))
                 .starts_with("caldav.toml, line 3: users.a.mail")
         );
+        assert!(error("operators = [\"here\"]").contains("192.0.2.0/24"));
         assert!(error("[users.alice]\n").contains("missing field `password`"));
     }
 

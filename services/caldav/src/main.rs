@@ -8,6 +8,7 @@ use caldav::configuration::{self, Configuration};
 use caldav::service::Service;
 use platform::http::{self, Server};
 use platform::image::{Failure, Image};
+use platform::observe::{Endpoints, Metrics};
 use platform::tls::{self, Identities};
 
 /// Connections that wait to be accepted on each port. They wait for a turn of the executor, not for a thread, so this
@@ -31,7 +32,12 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     let storage = image.storage("storage").await?;
     let network = image.network("service")?;
     let entropy = Rc::clone(image.entropy());
-    let (service, first_user) = Service::open(&handle, storage.clone(), configuration, &*entropy).await?;
+    let arena = image.arena();
+    let metrics = Metrics::of_image(&handle, move || arena.usage());
+    metrics.add_network(&network);
+    let endpoints = Endpoints::new(metrics.clone());
+    let (service, first_user) =
+        Service::open(&handle, storage.clone(), configuration, endpoints, &*entropy).await?;
     if let Some(first_user) = first_user {
         image.print(&first_user.to_string());
     }
@@ -49,10 +55,13 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
             certificate::self_signed(&storage, &names, handle.wall()).await?
         }
     };
-    let acceptor = Rc::new(tls::Acceptor::http(&handle, &Identities::new(identity)));
+    let identities = Identities::new(identity);
+    metrics.add_identities(&identities);
+    let acceptor = Rc::new(tls::Acceptor::http(&handle, &identities));
     let secure = tls::Listener::new(network.listen(443, BACKLOG)?, acceptor);
     let plain = network.listen(80, BACKLOG)?;
     let server = Server::new(&handle, http::Limits::default(), service.handler());
+    metrics.add_http(server.statistics());
 
     let urls: Vec<String> = addresses
         .iter()

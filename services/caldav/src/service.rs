@@ -11,10 +11,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::request::Parts;
+use http::uri::Authority;
 use platform::device::Entropy;
 use platform::executor::Handle;
 use platform::http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use platform::http::{Body, HeaderValue, Peer, Request, Response, StatusCode, body, text};
+use platform::http::{Body, HeaderValue, Method, Peer, Request, Response, StatusCode, body, text};
+use platform::net::Cidr;
+use platform::observe::Endpoints;
 use platform::storage::{Storage, StorageError, WriteError};
 
 use crate::configuration::Configuration;
@@ -28,6 +32,10 @@ pub use first_user::FirstUser;
 /// in the queue waits for a few seconds.
 const MAX_WAITING_CHECKS: usize = 64;
 
+/// How much of a body is read and thrown away when the answer does not depend on it. Some clients take an answer that
+/// comes before they have sent theirs for a broken connection.
+const MAX_DISCARDED: u64 = 64 * 1024;
+
 /// What an unauthenticated request gets. RFC 7617, section 2.1: credentials are UTF-8.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Skerry\", charset=\"UTF-8\"");
 
@@ -40,6 +48,8 @@ pub struct Service {
     checks: Gate,
     plain: bool,
     url: Option<String>,
+    endpoints: Endpoints,
+    operators: Vec<Cidr>,
     /// Who is known to have a calendar and an address book.
     set_up: RefCell<BTreeSet<Rc<str>>>,
 }
@@ -79,7 +89,7 @@ impl From<WriteError<repository::Error>> for StartError {
 }
 
 impl Service {
-    /// Prepares the storage. Where no user is configured there is one all the same ([`FirstUser`]); it comes back with
+    /// Prepares the storage. `endpoints` tell anybody whether all is well, and operators everything else. Where no user is configured there is one all the same ([`FirstUser`]); it comes back with
     /// its password when it was made now, to be shown once.
     ///
     /// # Errors
@@ -89,6 +99,7 @@ impl Service {
         handle: &Handle,
         storage: Storage,
         mut configuration: Configuration,
+        endpoints: Endpoints,
         entropy: &dyn Entropy,
     ) -> Result<(Rc<Self>, Option<FirstUser>), StartError> {
         storage.write(repository::prepare).await?;
@@ -98,6 +109,8 @@ impl Service {
             configuration.users.insert(name, user);
             shown = made;
         }
+        let checked = storage.clone();
+        endpoints.add_check("storage", move || checked.read(|_| ()).map_err(|error| error.to_string()));
         let service = Self {
             handle: handle.clone(),
             storage,
@@ -106,6 +119,8 @@ impl Service {
             checks: Gate::new(MAX_WAITING_CHECKS),
             plain: configuration.plain,
             url: configuration.url,
+            endpoints,
+            operators: configuration.operators,
             set_up: RefCell::default(),
         };
         Ok((Rc::new(service), shown))
@@ -124,21 +139,16 @@ impl Service {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        if request.uri().path() == "/healthz" {
-            return self.health();
-        }
-        if let Some(redirect) = dav::well_known(request.uri().path()) {
-            return redirect.map(Body::from);
-        }
-        if !peer.encrypted && !self.plain {
-            return self.to_tls(&request);
-        }
-        let session = match self.log_in(&request, peer.address.ip()).await {
+        let (parts, body) = request.into_parts();
+        let session = match self.admit(&parts, peer).await {
             Ok(session) => session,
-            Err(refusal) => return refusal,
+            Err(answer) => {
+                // Whether it could be read or not: the answer is the same.
+                let _ = body::collect(body, MAX_DISCARDED).await;
+                return answer;
+            }
         };
         // The body is read only once it is known who sends it.
-        let (parts, body) = request.into_parts();
         let limit = self.dav.limits().request_bytes;
         let body = match body::collect(body, u64::try_from(limit).unwrap_or(u64::MAX)).await {
             Ok(body) => body,
@@ -149,8 +159,34 @@ impl Service {
         }
         match self.dav.accept(session, Request::from_parts(parts, body)) {
             Ok(call) => self.run(call).await.map(Body::from),
-            Err(response) => response.map(Body::from),
+            Err(response) => (*response).map(Body::from),
         }
+    }
+
+    /// Finds out whose request it is, or answers what needs no user.
+    async fn admit(&self, request: &Parts, peer: Peer) -> Result<Session, Response<Body>> {
+        let path = request.uri.path();
+        let operator = || {
+            let address = peer.address.ip().to_canonical();
+            self.operators.iter().any(|network| network.contains(address))
+        };
+        if (path == "/healthz" || operator())
+            && let Some(answer) = self.endpoints.answer(&request.method, path)
+        {
+            return Err(answer);
+        }
+        if let Some(redirect) = dav::well_known(request.uri.path()) {
+            return Err(redirect.map(Body::from));
+        }
+        if !peer.encrypted && !self.plain {
+            return Err(self.to_tls(request));
+        }
+        // What a server can do is no secret, and who looks for one asks this first. With credentials it is a question
+        // about them, too.
+        if request.method == Method::OPTIONS && !request.headers.contains_key(AUTHORIZATION) {
+            return Err(dav::options(request.uri.path()).map(Body::from));
+        }
+        self.log_in(request, peer.address.ip()).await
     }
 
     async fn run(&self, call: Call) -> Response<Bytes> {
@@ -199,8 +235,8 @@ impl Service {
         Ok(())
     }
 
-    async fn log_in(&self, request: &Request<Body>, address: IpAddr) -> Result<Session, Response<Body>> {
-        let header = request.headers().get(AUTHORIZATION);
+    async fn log_in(&self, request: &Parts, address: IpAddr) -> Result<Session, Response<Body>> {
+        let header = request.headers.get(AUTHORIZATION);
         let credentials = header.and_then(|value| Credentials::from_header(value.as_bytes()));
         let user = self.check(credentials.ok_or_else(challenge)?, address).await?;
         let profile = self.users.borrow().get(&user).cloned().ok_or_else(challenge)?;
@@ -209,7 +245,7 @@ impl Service {
 
     /// Whom credentials belong to.
     async fn check(&self, credentials: Credentials, address: IpAddr) -> Result<Rc<str>, Response<Body>> {
-        let credentials = match self.begin(credentials, address)? {
+        let credentials = match self.begin(credentials, address) {
             Step::Granted(user) => return Ok(user),
             Step::Verify(verification) => verification.into_credentials(),
             Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
@@ -219,7 +255,7 @@ impl Service {
         };
         let pass = turn.await;
         // Meanwhile another connection of the same client may have been let in, or one of a guesser been refused.
-        let verification = match self.begin(credentials, address)? {
+        let verification = match self.begin(credentials, address) {
             Step::Granted(user) => return Ok(user),
             Step::Verify(verification) => verification,
             Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
@@ -236,29 +272,18 @@ impl Service {
         })
     }
 
-    fn begin(&self, credentials: Credentials, address: IpAddr) -> Result<Step, Response<Body>> {
-        Ok(self.users.borrow().begin(credentials, address, self.handle.now()))
-    }
-
-    /// Whether the storage can be read.
-    fn health(&self) -> Response<Body> {
-        match self.storage.read(|_| ()) {
-            Ok(()) => text(StatusCode::OK, Bytes::from_static(b"ok\n")),
-            Err(error) => {
-                log::error!("health: {error}");
-                text(StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"the storage failed\n"))
-            }
-        }
+    fn begin(&self, credentials: Credentials, address: IpAddr) -> Step {
+        self.users.borrow().begin(credentials, address, self.handle.now())
     }
 
     /// Sends a client that came without TLS to where there is TLS, before it says a password.
-    fn to_tls(&self, request: &Request<Body>) -> Response<Body> {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    fn to_tls(&self, request: &Parts) -> Response<Body> {
+        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
         let target = match &self.url {
             Some(url) => Some(format!("{url}{path}")),
             None => {
-                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-                host.or_else(|| request.uri().authority().map(|authority| authority.as_str()))
+                let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+                host.or_else(|| request.uri.authority().map(Authority::as_str))
                     .map(|host| format!("https://{}{path}", without_port(host)))
             }
         };

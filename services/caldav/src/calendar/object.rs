@@ -10,15 +10,15 @@ use std::ops::ControlFlow;
 use super::TimeRange;
 use super::expansion::Expansion;
 use super::rule::Rule;
-use super::time::{DAY, DateTime, Duration, Form, PeriodEnd, date_list};
+use super::time::{self, DAY, DateTime, Duration, Form, PeriodEnd, date_list};
 use super::zone::Zone;
 use crate::contentline::{Component, ParseError, Property, parse};
 
 /// Most RRULEs read in one component. RFC 5545 says that there should be no more than one.
 const MAX_RULES: usize = 4;
 
-/// Room for the difference between local times and instants, in seconds.
-const ZONE_ROOM: i64 = 2 * DAY;
+/// Room for a change of the clocks between an instant and the local times near it, in seconds.
+const CLOCK_ROOM: i64 = 2 * 3600;
 
 /// A date or time with its place on the line of instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +182,13 @@ impl<'a> Object<'a> {
         ControlFlow::Continue(())
     }
 
+    /// The only instance of an override that changes nothing but that; `None` for every other component.
+    pub(super) fn only_instance<'o>(&self, component: &'o Component<'a>) -> Option<Instance<'o, 'a>> {
+        let property = component.property("RECURRENCE-ID").filter(|id| id.parameter("RANGE").is_none())?;
+        let id = self.moment(property)?;
+        Some(self.single(component, Some(id)))
+    }
+
     /// The instance of a component by itself.
     fn single<'o>(&self, component: &'o Component<'a>, id: Option<Moment>) -> Instance<'o, 'a> {
         let Some((start, zone)) = self.start(component) else {
@@ -225,7 +232,8 @@ impl<'a> Object<'a> {
         let Some((start, zone)) = self.start(master) else { return visit(self.single(master, None)) };
         let length = self.length(master, start);
         let recurs = !rules.is_empty() || master.property("RDATE").is_some();
-        let series = Series { object: self, master, overrides, recurs, length };
+        let futures = overrides.iter().filter(|changed| changed.this_and_future).collect();
+        let series = Series { object: self, master, overrides, futures, recurs, length };
         let excluded = self.exclusions(master);
 
         let mut once = HashSet::new();
@@ -245,9 +253,10 @@ impl<'a> Object<'a> {
                 }
             }
         }
-        let (before, later) = series.reach();
-        let floor = range.start.map_or(i64::MIN, |start| start.saturating_sub(before + ZONE_ROOM));
-        let ceiling = range.end.map_or(i64::MAX, |end| end.saturating_add(later + ZONE_ROOM));
+        let (before, later) = series.reach(start.form);
+        let local = |instant: i64| zone.local(instant.clamp(time::FIRST, time::LAST));
+        let floor = range.start.map_or(i64::MIN, |start| local(start.saturating_sub(before)) - CLOCK_ROOM);
+        let ceiling = range.end.map_or(i64::MAX, |end| local(end.saturating_add(later)) + CLOCK_ROOM);
         for rule in &rules {
             let expansion = Expansion::new(rule, start.local, rule.last(&zone)).from(floor);
             for local in expansion.take_while(|local| *local <= ceiling) {
@@ -297,6 +306,8 @@ struct Series<'s, 'o, 'a> {
     object: &'s Object<'a>,
     master: &'o Component<'a>,
     overrides: &'s [Override<'o, 'a>],
+    /// Those of the overrides that change what follows, too.
+    futures: Vec<&'s Override<'o, 'a>>,
     recurs: bool,
     length: Length,
 }
@@ -314,7 +325,7 @@ impl<'o, 'a> Series<'_, 'o, 'a> {
             return ControlFlow::Continue(());
         }
         let id = self.recurs.then_some(moment);
-        let (component, start, length) = match self.overrides[..before].iter().rfind(|o| o.this_and_future) {
+        let (component, start, length) = match self.future(moment) {
             None => (self.master, moment, length),
             Some(changed) => match self.object.start(changed.component) {
                 None => (changed.component, moment, length),
@@ -329,11 +340,19 @@ impl<'o, 'a> Series<'_, 'o, 'a> {
         visit(Instance { component, start: Some(start), end: end_of(start, length, zone), id })
     }
 
+    /// The last override up to a start that changes what follows.
+    fn future(&self, moment: Moment) -> Option<&Override<'o, 'a>> {
+        let before = self.futures.partition_point(|changed| changed.id.instant <= moment.instant);
+        self.futures.get(before.checked_sub(1)?).copied()
+    }
+
     /// How far an instance may lie after the start that the rule gives it, with its length; and how far before.
-    fn reach(&self) -> (i64, i64) {
+    fn reach(&self, form: Form) -> (i64, i64) {
+        // Without an end, a date lasts a day.
+        let seconds = |length| if form == Form::Date { seconds(length).max(DAY) } else { seconds(length) };
         let mut after = seconds(self.length).max(0);
         let mut before = 0;
-        for changed in self.overrides.iter().filter(|changed| changed.this_and_future) {
+        for changed in &self.futures {
             if let Some((start, _)) = self.object.start(changed.component) {
                 let shift = start.local - changed.id.local;
                 let length = seconds(self.object.length(changed.component, start)).max(0);
@@ -347,9 +366,9 @@ impl<'o, 'a> Series<'_, 'o, 'a> {
 
 fn seconds(length: Length) -> i64 {
     match length {
-        Length::Unknown => DAY,
+        Length::Unknown => 0,
         Length::Exact(seconds) => seconds,
-        Length::Nominal(duration) => duration.nominal_seconds() + DAY,
+        Length::Nominal(duration) => duration.nominal_seconds() + CLOCK_ROOM,
     }
 }
 

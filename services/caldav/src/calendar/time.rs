@@ -10,6 +10,12 @@ use crate::contentline::Property;
 /// Seconds in a day.
 pub const DAY: i64 = 86_400;
 
+/// The first local time there is: the beginning of the year 1.
+pub(super) const FIRST: i64 = -62_135_596_800;
+
+/// The last local time there is: the end of the year 9999.
+pub(super) const LAST: i64 = 253_402_300_799;
+
 /// A range of instants as filters give it: from `start` to before `end`; `None` is unbounded (RFC 4791 clause 9.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {

@@ -35,7 +35,7 @@ use redb::WriteTransaction;
 use crate::repository::{self, Tables};
 use error::{Failure, Refusal};
 pub use limits::Limits;
-pub use options::well_known;
+pub use options::{options, well_known};
 use path::{Path, PathError};
 use properties::Viewer;
 pub use session::Session;
@@ -95,35 +95,42 @@ impl Dav {
     /// # Errors
     ///
     /// The answer, when there is one already: the request is wrong by itself, or needs no store.
-    pub fn accept(&self, session: Session, request: Request<Bytes>) -> Result<Call, Response<Bytes>> {
+    pub fn accept(&self, session: Session, request: Request<Bytes>) -> Result<Call, Box<Response<Bytes>>> {
         let (parts, body) = request.into_parts();
         if let Some(redirect) = well_known(parts.uri.path()) {
-            return Err(redirect);
+            return Err(Box::new(redirect));
+        }
+        if parts.method == Method::OPTIONS {
+            return Err(Box::new(options(parts.uri.path())));
         }
         let path = match Path::parse(parts.uri.path()) {
             Ok(path) => path,
             Err(PathError::Malformed) => {
                 return Err(Failure::status(StatusCode::BAD_REQUEST)
                     .because("a path that nothing has")
-                    .into_response());
+                    .into_response()
+                    .into());
             }
-            Err(PathError::Unknown) => return Err(Failure::status(StatusCode::NOT_FOUND).into_response()),
+            // RFC 4918, sections 9.3.1 and 9.7.1: what is to be made has no parent here.
+            Err(PathError::Unknown) if matches!(parts.method.as_str(), "PUT" | "MKCOL" | "MKCALENDAR") => {
+                return Err(Failure::status(StatusCode::CONFLICT).into_response().into());
+            }
+            Err(PathError::Unknown) => {
+                return Err(Failure::status(StatusCode::NOT_FOUND).into_response().into());
+            }
         };
-        if parts.method == Method::OPTIONS {
-            return Err(options::options(&path));
-        }
         // Who may not see a path does not learn whether it is there.
         if path.user().is_some_and(|user| user != &*session.user) {
-            return Err(Failure::forbidden("D:need-privileges").into_response());
+            return Err(Failure::forbidden("D:need-privileges").into_response().into());
         }
         if body.len() > self.limits.request_bytes {
-            return Err(Failure::status(StatusCode::PAYLOAD_TOO_LARGE).into_response());
+            return Err(Failure::status(StatusCode::PAYLOAD_TOO_LARGE).into_response().into());
         }
         let head = parts.method == Method::HEAD;
         let request = Envelope { session, limits: self.limits, headers: parts.headers, path, head };
         match Operation::read(&parts.method, &request, &body) {
             Ok(operation) => Ok(Call { request, operation }),
-            Err(failure) => Err(failure.into_response()),
+            Err(failure) => Err(failure.into_response().into()),
         }
     }
 }

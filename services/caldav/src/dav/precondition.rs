@@ -25,11 +25,6 @@ pub(crate) enum Verdict {
     NotModified,
 }
 
-/// Whether `headers` say anything that [`check`] would judge.
-pub(crate) fn any(headers: &HeaderMap) -> bool {
-    headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) || headers.contains_key("if")
-}
-
 /// Judges the conditions of a request for the resource at `path` in the order of RFC 9110, section 13.2.2. `safe` says
 /// that the method is GET or HEAD.
 ///

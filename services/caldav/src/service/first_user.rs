@@ -4,7 +4,7 @@ use core::fmt;
 
 use platform::device::Entropy;
 use platform::storage::Storage;
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
 use super::StartError;
 use crate::repository;

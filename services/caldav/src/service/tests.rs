@@ -5,6 +5,8 @@ use std::rc::Rc;
 use platform::device::{ManualClock, MemoryDisk, SeededEntropy};
 use platform::executor::Executor;
 use platform::host::SimulatedHost;
+use platform::memory::MemoryUse;
+use platform::observe::Metrics;
 use platform::storage::StorageOptions;
 
 use super::*;
@@ -34,7 +36,10 @@ async fn start(
 ) -> (Rc<Service>, Option<FirstUser>) {
     let options = StorageOptions::new("caldav", 16 << 20);
     let storage = Storage::open(handle, Box::new(disk), &options).await.unwrap();
-    Service::open(handle, storage, configuration, &SeededEntropy::new(7)).await.unwrap()
+    let metrics = Metrics::of_image(handle, || MemoryUse { allocated: 1, limit: 2 });
+    Service::open(handle, storage, configuration, Endpoints::new(metrics), &SeededEntropy::new(7))
+        .await
+        .unwrap()
 }
 
 fn authorization(user: &str, password: &str) -> String {
@@ -95,10 +100,13 @@ fn who_is_not_known_gets_a_challenge_and_nothing_else() {
             assert_eq!(answer.headers()["www-authenticate"], CHALLENGE);
         }
         assert_eq!(send(&service, "GET", "/healthz", "", "").await, 200);
+        let asked = service.answer(request("OPTIONS", "/", "", ""), peer(true)).await;
+        assert!(asked.headers()["dav"].to_str().unwrap().contains("calendar-access"));
+        assert_eq!(send(&service, "OPTIONS", "/", &authorization("alice", "wrong"), "").await, 401);
         let answer = service.answer(request("PROPFIND", "/.well-known/carddav", "", ""), peer(true)).await;
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["location"]),
-            (301, &HeaderValue::from_static("/"))
+            (307, &HeaderValue::from_static("/"))
         );
     });
 }
@@ -195,5 +203,18 @@ fn too_much_is_refused_before_it_is_read() {
             send(&service, "PUT", "/calendars/alice/default/1.ics", &right, &event("1", 20_000)).await,
             413
         );
+    });
+}
+
+#[test]
+fn metrics_are_for_operators() {
+    simulate(|handle| async move {
+        let disk = MemoryDisk::new(32 << 20);
+        let (service, _) = start(&handle, disk.clone(), configuration("")).await;
+        assert_eq!(send(&service, "GET", "/metrics", "", "").await, 401);
+        service.storage.close().await.unwrap();
+        let (service, _) = start(&handle, disk, configuration("operators = [\"192.0.2.0/24\"]")).await;
+        assert_eq!(send(&service, "GET", "/metrics", "", "").await, 200);
+        assert_eq!(send(&service, "GET", "/calendars/", "", "").await, 401);
     });
 }

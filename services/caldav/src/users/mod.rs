@@ -21,7 +21,10 @@ use platform::device::{Entropy, Instant};
 
 use failures::Failures;
 pub use gate::{Enter, Gate, Pass};
-pub use password::{ITERATIONS, MAX_PASSWORD, MEMORY_KIB, OutOfMemory, StoredPassword, StoredPasswordError};
+pub use password::{
+    ITERATIONS, MAX_MEMORY_KIB, MAX_PASSWORD, MAX_WORK, MEMORY_KIB, OutOfMemory, StoredPassword,
+    StoredPasswordError,
+};
 
 /// How long a success is remembered. A password that the configuration takes away is forgotten at once, with the
 /// [`Users`] that held it.
@@ -66,7 +69,7 @@ pub enum Step {
     /// It is this user.
     Granted(Rc<str>),
     /// Run [`Verification::run`] and give the result to [`Users::finish`].
-    Verify(Verification),
+    Verify(Box<Verification>),
     /// Too many failures: answer 429 and say when to come again.
     Later(Duration),
 }
@@ -119,7 +122,7 @@ impl Users {
             return Step::Later(wait);
         }
         let stored = known.map(|(_, known)| known.user.password.clone()).or_else(|| self.decoy.clone());
-        Step::Verify(Verification { credentials, address, stored })
+        Step::Verify(Box::new(Verification { credentials, address, stored }))
     }
 
     /// Takes note of how a check came out. Gives the user when the password was right.

@@ -14,7 +14,7 @@ use crate::repository::{Home, Snapshot, Tables};
 
 /// The report, read.
 #[derive(Debug)]
-pub(super) struct ExpandProperty {
+pub(crate) struct ExpandProperty {
     properties: Vec<Expansion>,
 }
 
@@ -39,7 +39,7 @@ impl ExpandProperty {
         let snapshot = Snapshot::open(transaction, &request.session.user)?;
         let mut answer = Multistatus::new(request.viewer(), false, 0);
         let mut write = |resource: Resource<'_>| {
-            response(&resource, &self.properties, request.viewer(), &mut answer.writer)
+            response(&resource, &self.properties, request.viewer(), &mut answer.writer);
         };
         match &request.path {
             Path::Root => write(Resource::Root),

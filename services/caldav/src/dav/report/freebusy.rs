@@ -16,7 +16,7 @@ use crate::repository::{Home, Snapshot, Tables};
 
 /// The report, read.
 #[derive(Debug)]
-pub(super) struct FreeBusyQuery {
+pub(crate) struct FreeBusyQuery {
     range: TimeRange,
 }
 

@@ -14,7 +14,7 @@ use crate::repository::{Collection, Home, Snapshot, Tables};
 
 /// The report, read.
 #[derive(Debug)]
-pub(super) struct Multiget {
+pub(crate) struct Multiget {
     home: Home,
     hrefs: Vec<String>,
     selection: Selection<DataRequest>,
@@ -79,7 +79,7 @@ impl Multiget {
 }
 
 /// The collection that the last href was in: nearly always that of the next one, too.
-struct Opened<'s, 't, T: Tables + 't> {
+struct Opened<'s, 't, T: Tables> {
     snapshot: &'s Snapshot<'t, T>,
     last: Option<(Collection<'s, 't, T>, CollectionFacts)>,
 }

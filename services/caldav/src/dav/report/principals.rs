@@ -7,14 +7,15 @@ use http::{Response, StatusCode};
 
 use crate::dav::Envelope;
 use crate::dav::error::{Failure, XML_TYPE};
-use crate::dav::multistatus::{Multistatus, NoData, Selection};
+use crate::dav::limits::MAX_PROPERTIES;
+use crate::dav::multistatus::{Multistatus, NoData, Property, Selection};
 use crate::dav::path;
 use crate::dav::properties::{Live, Resource};
 use crate::dav::xml::{DAV, Element, Writer};
 
 /// A search for users.
 #[derive(Debug)]
-pub(super) struct PrincipalSearch {
+pub(crate) struct PrincipalSearch {
     found: bool,
     selection: Selection<NoData>,
 }
@@ -36,7 +37,15 @@ impl PrincipalSearch {
         // Without a condition everybody there is to see is found.
         let found =
             if any { results.is_empty() || results.contains(&true) } else { !results.contains(&false) };
-        Ok(Self { found, selection: Selection::of_request(root, |_| Ok(None))? })
+        let mut selection = Selection::of_request(root, |_| Ok(None))?;
+        // python-caldav writes the properties beside an empty prop.
+        if let Selection::These(properties) = &mut selection
+            && properties.is_empty()
+        {
+            let beside = root.children().filter_map(|child| Live::of_name(&child.name));
+            properties.extend(beside.take(MAX_PROPERTIES).map(Property::Live));
+        }
+        Ok(Self { found, selection })
     }
 
     /// Reads `principal-match`: only `self` can match, by its principal.

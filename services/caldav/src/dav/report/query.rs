@@ -21,7 +21,7 @@ const RESPONSE_BYTES: usize = 300;
 
 /// A query, read.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(crate) struct Query {
     condition: Condition,
     selection: Selection<DataRequest>,
     /// How many results the client wants (RFC 6352, section 8.6.1).

@@ -14,7 +14,7 @@ use crate::repository::{Snapshot, SyncToken, Tables};
 
 /// The report, read.
 #[derive(Debug)]
-pub(super) struct SyncCollection {
+pub(crate) struct SyncCollection {
     since: Option<SyncToken>,
     limit: usize,
     selection: Selection<DataRequest>,
@@ -71,7 +71,7 @@ impl SyncCollection {
                 }
                 // A later commit than the one being reported took it away; the next report will say so, too.
                 None => {
-                    answer.status(&Path::Object(path.clone(), name.clone()).encode(), StatusCode::NOT_FOUND)
+                    answer.status(&Path::Object(path.clone(), name.clone()).encode(), StatusCode::NOT_FOUND);
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::*;
 fn discovery_leads_from_the_root_to_the_collections() {
     let server = Server::new();
     let redirect = server.send("PROPFIND", "/.well-known/caldav", &[], "");
-    assert_eq!((redirect.status, redirect.header("location")), (301, "/"));
+    assert_eq!((redirect.status, redirect.header("location")), (307, "/"));
     let answer = server.propfind("/", "0", "<D:current-user-principal/><D:resourcetype/>");
     let principal = answer.part("/").href_in("current-user-principal");
     assert_eq!(principal, "/principals/alice/");
@@ -351,6 +351,9 @@ fn methods_that_are_not_here() {
     }
     assert_eq!(server.send("BREW", "/", &[], "").status, 501);
     assert_eq!(server.send("GET", "/favicon.ico", &[], "").status, 404);
+    for method in ["PUT", "MKCOL", "MKCALENDAR"] {
+        assert_eq!(server.send(method, "/calendars/alice/a/b/c", &[], "").status, 409, "{method}");
+    }
     assert_eq!(server.send("GET", "/calendars/alice/%00/", &[], "").status, 400);
     assert_eq!(server.get("/calendars/alice/").status, 200);
     assert_eq!(server.send("PROPFIND", "/", &[("depth", "0")], "<x").status, 400);

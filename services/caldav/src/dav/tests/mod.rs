@@ -69,7 +69,7 @@ impl Server {
         }
         let call = match self.dav.accept(session(self.user), request.body(body.into()).unwrap()) {
             Ok(call) => call,
-            Err(response) => return Answer::of(response),
+            Err(response) => return Answer::of(*response),
         };
         Answer::of(self.run(&call))
     }

@@ -5,5 +5,5 @@ mod read;
 mod write;
 
 pub(crate) use name::{APPLE, CALDAV, CALENDAR_SERVER, CARDDAV, DAV, Name};
-pub(crate) use read::{Content, Element, XmlError, parse};
-pub(crate) use write::{Writer, escape_attribute, escape_text};
+pub(crate) use read::{Element, XmlError, parse};
+pub(crate) use write::Writer;

@@ -27,11 +27,6 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// A name known when this was compiled.
-    pub(crate) const fn known(namespace: &'static str, local: &'static str) -> Self {
-        Self { namespace: Cow::Borrowed(namespace), local: Cow::Borrowed(local) }
-    }
-
     /// A name that came from outside.
     pub(crate) fn new(namespace: &str, local: &str) -> Self {
         let namespace = match KNOWN.into_iter().find(|known| *known == namespace) {

@@ -149,13 +149,13 @@ fn prefix_of(namespace: &str) -> Option<&'static str> {
 /// Escapes character data. A carriage return becomes a reference, since readers turn a bare one into a line feed (XML
 /// 1.0, section 2.11) and calendar data would not come back byte for byte. Characters that XML cannot carry at all
 /// become U+FFFD.
-pub(crate) fn escape_text(text: &str, out: &mut String) {
+fn escape_text(text: &str, out: &mut String) {
     escape(text, out, |byte| matches!(byte, b'&' | b'<' | b'>'));
 }
 
 /// Escapes the value of an attribute that stands in double quotes. White space but the blank becomes references
 /// because readers would turn it into blanks (XML 1.0, section 3.3.3).
-pub(crate) fn escape_attribute(text: &str, out: &mut String) {
+fn escape_attribute(text: &str, out: &mut String) {
     escape(text, out, |byte| matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\t' | b'\n'));
 }
 
@@ -194,7 +194,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dav::xml::{Content, parse};
+    use crate::dav::xml::parse;
+    use crate::dav::xml::read::Content;
 
     #[test]
     fn escapes_what_must_be_escaped() {
@@ -209,8 +210,8 @@ mod tests {
     #[test]
     fn names_get_their_prefix_or_a_declaration() {
         let mut writer = Writer::fragment();
-        writer.empty(&Name::known(CALDAV, "calendar-data"));
-        writer.empty(&Name::known("urn:x\"", "y"));
+        writer.empty(&Name::new(CALDAV, "calendar-data"));
+        writer.empty(&Name::new("urn:x\"", "y"));
         assert_eq!(writer.into_string(), "<C:calendar-data/><y xmlns=\"urn:x&quot;\"/>");
     }
 
