@@ -193,8 +193,7 @@ fn a_path_narrows_only_for_who_sends_along_it() {
     engine.egress.queue.clear();
     engine.egress.recount();
     engine.send_udp(engine.egress.now, None, 5000, (to, 53).into(), &[7; 1200]).unwrap();
-    let lengths: Vec<_> =
-        engine.egress.queue.iter().map(|frame| frame.len()).filter(|length| *length > 100).collect();
+    let lengths: Vec<_> = engine.egress.queue.iter().map(Frame::len).filter(|length| *length > 100).collect();
     assert_eq!(lengths.len(), 3);
     assert!(lengths.iter().all(|length| *length <= 552 + 14));
 }
