@@ -8,7 +8,7 @@ use caldav::configuration::{self, Configuration};
 use caldav::service::Service;
 use platform::http::{self, Server};
 use platform::image::{Failure, Image};
-use platform::observe::{Endpoints, Metrics};
+use platform::observe::Metrics;
 use platform::tls::{self, Identities};
 
 /// Connections that wait to be accepted on each port. They wait for a turn of the executor, not for a thread, so this
@@ -35,9 +35,8 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     let arena = image.arena();
     let metrics = Metrics::of_image(&handle, move || arena.usage());
     metrics.add_network(&network);
-    let endpoints = Endpoints::new(metrics.clone());
     let (service, first_user) =
-        Service::open(&handle, storage.clone(), configuration, endpoints, &*entropy).await?;
+        Service::open(&handle, storage.clone(), configuration, &metrics, &*entropy).await?;
     if let Some(first_user) = first_user {
         image.print(&first_user.to_string());
     }
