@@ -27,7 +27,8 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
         return Err(format!("unknown word {word}: the one mode is --hash-password USER").into());
     }
     let handle = image.handle().clone();
-    let configuration = Configuration::of_bundle(image.bundle())?;
+    let mut configuration = Configuration::of_bundle(image.bundle())?;
+    configuration.limits = configuration.limits.within_memory(image.memory_use().limit);
     let configured = certificate::configured(image.bundle())?;
     let storage = image.storage("storage").await?;
     let network = image.network("service")?;

@@ -1,6 +1,7 @@
 //! The service: the protocol over the platform's HTTP and storage.
 
 mod first_user;
+mod held;
 mod metrics;
 
 use core::cell::RefCell;
@@ -28,6 +29,7 @@ use crate::repository;
 use crate::users::{Credentials, Gate, Step, Users};
 
 pub use first_user::FirstUser;
+use held::Held;
 use metrics::{Counts, count};
 
 /// How many requests may wait for their password to be checked. Each check takes some tens of milliseconds, so the last
@@ -52,6 +54,7 @@ pub struct Service {
     url: Option<String>,
     endpoints: Endpoints,
     counts: Rc<Counts>,
+    held: Held,
     operators: Vec<Cidr>,
     /// Who is known to have a calendar and an address book.
     set_up: RefCell<BTreeSet<Rc<str>>>,
@@ -127,6 +130,7 @@ impl Service {
             url: configuration.url,
             endpoints,
             counts,
+            held: Held::default(),
             operators: configuration.operators,
             set_up: RefCell::default(),
         };
@@ -171,7 +175,7 @@ impl Service {
             return refusal;
         }
         match self.dav.accept(session, Request::from_parts(parts, body)) {
-            Ok(call) => self.run(call).await.map(Body::from),
+            Ok(call) => self.run(call).await,
             Err(response) => (*response).map(Body::from),
         }
     }
@@ -202,10 +206,15 @@ impl Service {
         self.log_in(request, peer.address.ip()).await
     }
 
-    async fn run(&self, call: Call) -> Response<Bytes> {
+    async fn run(&self, call: Call) -> Response<Body> {
         if !call.writes() {
+            // Slow readers of large answers must not fill the memory: as much as one answer may have is held for all
+            // of them, and then who asks waits.
+            if self.held.bytes() > self.dav.limits().response_bytes {
+                return later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1));
+            }
             return match self.storage.read(|transaction| call.read(transaction)) {
-                Ok(Ok(response)) => response,
+                Ok(Ok(response)) => response.map(|body| Body::from(self.held.hold(body))),
                 Ok(Err(error)) => failed(&error),
                 Err(error) => failed(&error),
             };
@@ -214,7 +223,7 @@ impl Service {
         let write = move |transaction: &redb::WriteTransaction| call.write(transaction);
         let written = if frees { self.storage.reclaim(write) } else { self.storage.write(write) };
         match written.await {
-            Ok(response) => response,
+            Ok(response) => response.map(Body::from),
             Err(WriteError::Rejected(error)) => failed(&error),
             Err(WriteError::Storage(error @ StorageError::Full { .. })) => {
                 log::warn!("{error}");
@@ -241,8 +250,8 @@ impl Service {
                     return Ok(());
                 }
             }
-            Ok(Err(error)) => return Err(failed(&error).map(Body::from)),
-            Err(error) => return Err(failed(&error).map(Body::from)),
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&error)),
         }
         self.set_up.borrow_mut().insert(Rc::clone(&session.user));
         Ok(())
@@ -336,13 +345,13 @@ fn later(status: StatusCode, wait: Duration) -> Response<Body> {
     response
 }
 
-fn failed(error: &dyn fmt::Display) -> Response<Bytes> {
+fn failed(error: &dyn fmt::Display) -> Response<Body> {
     log::error!("{error}");
-    dav::fault()
+    dav::fault().map(Body::from)
 }
 
-fn status(status: StatusCode) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
