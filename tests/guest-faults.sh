@@ -104,6 +104,12 @@ done
 name='no randomness'
 guest microvm qemu64 '' hello
 expect 129 'no source of randomness'
+name='no randomness among the devices either'
+guest microvm qemu64 '' randomness
+expect 129 'no source of randomness'
+name='virtio-rng is a source'
+guest microvm qemu64 '-device virtio-rng-device' randomness
+expect 0 'two numbers differ: true'
 name='registers without XSAVE'
 guest microvm qemu64 '' registers
 expect 0 'clobbered: 0'

@@ -20,6 +20,8 @@ initramfs_program /usr/bin/qemu-system-x86_64 /usr/bin/curl /usr/bin/timeout /bi
 initramfs_module irqbypass kvm kvm-amd kvm-intel
 mkdir -p "$ROOT/usr/share" "$ROOT/skerry/deploy/images"
 mkdir -p "$ROOT/usr/share/qemu" "$ROOT/usr/share/seabios"
+# QEMU looks for its firmware beside its own folder, which is /bin there.
+ln -s usr/share "$ROOT/share"
 cp -L /usr/share/seabios/* "$ROOT/usr/share/seabios/"
 cp -L /usr/share/qemu/bios-microvm.bin /usr/share/qemu/qboot.rom /usr/share/qemu/pvh.bin \
     /usr/share/qemu/linuxboot_dma.bin /usr/share/qemu/kvmvapic.bin "$ROOT/usr/share/qemu/" 2>/dev/null

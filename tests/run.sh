@@ -9,7 +9,8 @@
 #   images        builds the images, and holds them to their budgets
 #   worlds        the same image and the same client tests as a process and in QEMU's microvm, q35 and pc
 #   seccomp       the system calls after start-up are the filter's, and another kills
-#   guest-faults  faults provoked in the guest end as designed
+#   guest-faults  faults provoked in the guest end as designed; idling and the power button
+#   devices       the guest's drivers on QEMU's disks and networks, over MMIO and PCI
 #   bad-input     wrong configuration, disks and requests: a clear error or a bounded refusal
 #   kvm           deploy/run-caldav.sh --hv kvm on a real /dev/kvm, in an emulated machine
 #   fuzz          each parser of outside bytes, FUZZ_SECONDS each (20)
@@ -73,8 +74,14 @@ step_seccomp() {
 }
 
 step_guest_faults() {
-    packages qemu-system-x86
+    packages qemu-system-x86 binutils socat
     tests/guest-faults.sh
+    tests/guest-power.sh
+}
+
+step_devices() {
+    packages qemu-system-x86 iproute2 iperf3 socat python3
+    tests/devices.sh
 }
 
 step_bad_input() {
@@ -95,7 +102,7 @@ step_bench() {
     tests/bench/run.sh
 }
 
-[ $# -gt 0 ] || set -- lint unit images worlds seccomp guest-faults bad-input kvm fuzz
+[ $# -gt 0 ] || set -- lint unit images worlds seccomp guest-faults devices bad-input kvm fuzz
 for step in "$@"; do
     function=step_$(echo "$step" | tr - _)
     command -v "$function" >/dev/null || {

@@ -327,6 +327,7 @@ where
     }
 }
 
+#[derive(Clone, Copy)]
 enum Protocol {
     Http1,
     Http2,

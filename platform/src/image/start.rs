@@ -34,11 +34,7 @@ where
     ExitCode::from(status)
 }
 
-fn run<F>(
-    arena: &'static Arena,
-    manifest: &str,
-    service: impl FnOnce(Image) -> F,
-) -> Result<u8, Failure>
+fn run<F>(arena: &'static Arena, manifest: &str, service: impl FnOnce(Image) -> F) -> Result<u8, Failure>
 where
     F: Future<Output = Result<(), Failure>> + 'static,
 {

@@ -41,14 +41,14 @@ impl Verification {
         {
             return false;
         }
-        let delay = START_DELAY * u32::from(egress.random_u16()) / 0x1_0000;
+        // Never at once: first the group of the address is joined.
+        let delay = START_DELAY * (1 + u32::from(egress.random_u16())) / 0x1_0000;
         self.pending.push(Pending { address, probes_left: PROBES, deadline: egress.now + delay });
         true
     }
 
-    /// Sends the probes that are due. Returns an address that has turned out to be ours alone, if there is one; to be
-    /// called again until there is none.
-    pub(super) fn poll(&mut self, egress: &mut Egress) -> Option<Ipv6Addr> {
+    /// Sends the probes that are due, and puts into use what nobody has claimed.
+    pub(super) fn poll(&mut self, egress: &mut Egress) {
         let now = egress.now;
         while let Some(index) = self.pending.iter().position(|pending| pending.deadline <= now) {
             let pending = &mut self.pending[index];
@@ -56,13 +56,11 @@ impl Verification {
                 pending.probes_left = left;
                 pending.deadline = now + ANSWER_TIME;
                 ndp::send_probe(egress, pending.address);
-                continue;
+            } else {
+                let address = self.pending.swap_remove(index).address;
+                egress.interface.set_state(address.into(), AddressState::Preferred);
             }
-            let address = self.pending.swap_remove(index).address;
-            egress.interface.set_state(address.into(), AddressState::Preferred);
-            return Some(address);
         }
-        None
     }
 
     /// Somebody else has `address`. Returns whether it was being verified: then it is not going to be used.

@@ -57,6 +57,8 @@ pub(super) struct Engine {
     /// Tasks that wait for a change of addresses, and the interface's generation that they know.
     watchers: Vec<Waker>,
     announced: u64,
+    /// The interface's generation whose groups have been reported.
+    listened: u64,
 }
 
 impl Engine {
@@ -87,6 +89,7 @@ impl Engine {
             waiting_for_room: Vec::new(),
             watchers: Vec::new(),
             announced: 0,
+            listened: 0,
         };
         engine.configure(configuration);
         engine
@@ -166,15 +169,12 @@ impl Engine {
 
     /// When [`Engine::poll`] next has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let autoconfiguration = self.autoconfiguration.as_ref();
         earliest([
             self.egress.neighbors.next_deadline(),
             self.reassembly.next_deadline(),
             self.tcp.next_deadline(),
             self.dhcp.as_ref().map(DhcpClient::next_deadline),
-            self.verification.next_deadline(),
-            self.listener.next_deadline(),
-            autoconfiguration.and_then(|known| known.next_deadline(self.egress.now)),
+            self.autoconfiguration_deadline(),
         ])
     }
 
@@ -350,16 +350,26 @@ impl Engine {
     }
 
     fn poll_autoconfiguration(&mut self) {
-        while let Some(address) = self.verification.poll(&mut self.egress) {
-            if let Some(autoconfiguration) = &mut self.autoconfiguration {
-                autoconfiguration.verified(self.egress.now, address);
-            }
+        let changed = self.egress.interface.generation != self.listened;
+        if !changed && self.autoconfiguration_deadline().is_none_or(|deadline| deadline > self.egress.now) {
+            return;
         }
+        self.verification.poll(&mut self.egress);
         if let Some(autoconfiguration) = &mut self.autoconfiguration {
+            autoconfiguration.poll(&mut self.egress, &mut self.verification);
             // A report before the first probe, so that a snooping switch lets the answer through (RFC 4862, 5.4.2).
             self.listener.poll(&mut self.egress);
-            autoconfiguration.poll(&mut self.egress, &mut self.verification);
         }
+        self.listened = self.egress.interface.generation;
+    }
+
+    fn autoconfiguration_deadline(&self) -> Option<Instant> {
+        let autoconfiguration = self.autoconfiguration.as_ref();
+        earliest([
+            self.verification.next_deadline(),
+            self.listener.next_deadline(),
+            autoconfiguration.and_then(|known| known.next_deadline(&self.egress)),
+        ])
     }
 
     /// Wakes `waker` once there is room in the transmit queue.

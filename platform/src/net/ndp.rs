@@ -178,7 +178,8 @@ pub(super) fn send_advertisement(
 
 /// Asks the routers for their advertisements (RFC 4861, 6.3.7).
 pub(super) fn send_router_solicitation(egress: &mut Egress, source: Ipv6Addr) {
-    let lladdr = Some(EthernetAddress(egress.properties.mac).into());
+    // Who has no address yet tells no Ethernet address either (RFC 4861, 4.1).
+    let lladdr = (!source.is_unspecified()).then(|| EthernetAddress(egress.properties.mac).into());
     send(egress, source, ALL_ROUTERS, None, NdiscRepr::RouterSolicit { lladdr });
 }
 

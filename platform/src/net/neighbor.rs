@@ -296,3 +296,91 @@ impl NeighborCache {
         oldest.into_iter().for_each(|address| self.remove(address));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::FramePool;
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 9];
+
+    fn friend(number: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, number])
+    }
+
+    fn packet() -> IpPacket {
+        let frame = FramePool::default().copy_of(&[0; 100]);
+        IpPacket { source: friend(1), destination: friend(2), protocol: 17, header_length: 20, frame }
+    }
+
+    fn seconds(seconds: u64) -> Instant {
+        Instant::START + Duration::from_secs(seconds)
+    }
+
+    fn questions(cache: &mut NeighborCache) -> Vec<Option<Mac>> {
+        cache.solicitations.drain(..).map(|question| question.to).collect()
+    }
+
+    #[test]
+    fn packets_wait_for_an_answer_and_fail_without_one() {
+        let mut cache = NeighborCache::new();
+        for _ in 0..6 {
+            assert_eq!(cache.lookup(seconds(0), friend(2)), None);
+            cache.wait_for(seconds(0), friend(2), packet());
+        }
+        assert_eq!(questions(&mut cache), [None]);
+        assert_eq!(cache.failed.len(), 2, "four wait, the oldest give way");
+        cache.learn(seconds(0), friend(2), MAC, Claim::Answer { overrides: true });
+        assert_eq!(cache.resolved.len(), 4);
+        assert_eq!(cache.waiting_bytes(), 0);
+        cache.wait_for(seconds(0), friend(3), packet());
+        for now in 1..=3 {
+            cache.poll(seconds(now));
+        }
+        assert_eq!(questions(&mut cache), [None; 3]);
+        assert_eq!(cache.failed.len(), 3);
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn a_neighbor_in_use_is_probed_and_forgotten_when_it_is_silent() {
+        let mut cache = NeighborCache::new();
+        cache.wait_for(seconds(0), friend(2), packet());
+        cache.learn(seconds(0), friend(2), MAC, Claim::Answer { overrides: true });
+        questions(&mut cache);
+        cache.poll(seconds(31));
+        assert_eq!(questions(&mut cache), [], "nobody asks before it is used again");
+        assert_eq!(cache.lookup(seconds(40), friend(2)), Some(MAC));
+        cache.poll(seconds(41));
+        cache.poll(seconds(42));
+        assert_eq!(questions(&mut cache), [Some(MAC); 3]);
+        assert_eq!(cache.lookup(seconds(42), friend(2)), Some(MAC));
+        cache.poll(seconds(43));
+        assert_eq!(cache.lookup(seconds(43), friend(2)), None);
+        assert!(cache.next_deadline().is_none());
+    }
+
+    #[test]
+    fn an_unused_neighbor_is_forgotten() {
+        let mut cache = NeighborCache::new();
+        cache.learn(seconds(0), friend(2), MAC, Claim::Question);
+        cache.learn(seconds(0), friend(3), MAC, Claim::Announcement);
+        assert_eq!(cache.len(), 1, "announcements make no entries");
+        cache.poll(seconds(600));
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn what_is_in_use_is_forgotten_last() {
+        let mut cache = NeighborCache::new();
+        cache.wait_for(seconds(0), friend(2), packet());
+        cache.learn(seconds(0), friend(2), MAC, Claim::Answer { overrides: true });
+        for number in 0..u32::try_from(MAX_NEIGHBORS).unwrap() {
+            cache.learn(seconds(1), IpAddr::V4((0x0a01_0000 + number).into()), MAC, Claim::Question);
+        }
+        assert_eq!(cache.len(), MAX_NEIGHBORS);
+        cache.wait_for(seconds(2), friend(3), packet());
+        assert_eq!(cache.len(), MAX_NEIGHBORS);
+        assert_eq!(cache.lookup(seconds(2), friend(2)), Some(MAC));
+    }
+}

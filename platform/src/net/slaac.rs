@@ -32,6 +32,8 @@ const IDENTIFIER_RETRIES: u8 = 3;
 /// First and longest time between solicitations (RFC 7559, 2).
 const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
 const LONGEST_SOLICITATION_INTERVAL: Duration = Duration::from_secs(3600);
+/// Up to so long before the first, by chance; see the delay of duplicate address detection.
+const SOLICITATION_DELAY: Duration = Duration::from_millis(100);
 /// An announcement without authentication cannot make the rest of an address's life shorter than this (RFC 4862, 5.5.3 e).
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 /// Option types that smoltcp does not know (RFC 8106, 5.1).
@@ -78,20 +80,14 @@ impl Autoconfiguration {
         }
     }
 
-    /// Begins with the link-local address.
+    /// Begins with the link-local address and the search for routers. The search does not wait for the address to be
+    /// verified (RFC 4861, 6.3.7, lets it come from no address): that saves a second.
     pub(super) fn start(&mut self, egress: &mut Egress, verification: &mut Verification) {
         let cidr = self.address_in(LINK_LOCAL, egress.properties.mac, self.link_local_retries);
         verification.start(egress, cidr, Origin::LinkLocal);
-    }
-
-    /// An address has turned out to be ours alone. With the first link-local one the search for routers begins.
-    pub(super) fn verified(&mut self, now: Instant, address: Ipv6Addr) {
-        if self.listens
-            && is_link_local(address.into())
-            && self.solicitation.is_none()
-            && self.routers.is_empty()
-        {
-            self.solicitation = Some((now, SOLICITATION_INTERVAL));
+        if self.listens && self.solicitation.is_none() {
+            let delay = SOLICITATION_DELAY * u32::from(egress.random_u16()) / 0x1_0000;
+            self.solicitation = Some((egress.now + delay, SOLICITATION_INTERVAL));
         }
     }
 
@@ -349,12 +345,12 @@ impl Autoconfiguration {
 
     fn solicit(&mut self, egress: &mut Egress) {
         let Some((due, interval)) = self.solicitation.filter(|(due, _)| *due <= egress.now) else { return };
-        let source = egress.interface.addresses().iter().find_map(|known| match known.cidr.address() {
-            IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
-            _ => None,
-        });
-        if let Some(source) = source {
-            ndp::send_router_solicitation(egress, source);
+        let usable =
+            egress.interface.addresses().iter().filter(|known| known.state == AddressState::Preferred);
+        let source = usable.map(|known| known.cidr.address()).find(|address| is_link_local(*address));
+        match source {
+            Some(IpAddr::V6(source)) => ndp::send_router_solicitation(egress, source),
+            _ => ndp::send_router_solicitation(egress, Ipv6Addr::UNSPECIFIED),
         }
         // A tenth more or less, by chance (RFC 7559, 2).
         let spread = interval / 5 * u32::from(egress.random_u16()) / 0x1_0000;
@@ -362,15 +358,21 @@ impl Autoconfiguration {
         self.solicitation = Some((next, LONGEST_SOLICITATION_INTERVAL.min(interval * 2)));
     }
 
-    /// When [`Autoconfiguration::poll`] next has something to do.
-    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let addresses = self.addresses.iter().flat_map(|known| [known.preferred_until, known.valid_until]);
+    /// When [`Autoconfiguration::poll`] next has something to do, but for a change of addresses.
+    pub(super) fn next_deadline(&self, egress: &Egress) -> Option<Instant> {
+        let addresses =
+            self.addresses.iter().map(|known| match egress.interface.find(known.cidr.address()) {
+                Some(assigned) if assigned.state == AddressState::Preferred => {
+                    known.preferred_until.min(known.valid_until)
+                }
+                _ => known.valid_until,
+            });
         earliest([
             self.solicitation.map(|(due, _)| due),
             self.routers.iter().map(|(_, until)| *until).min(),
             self.prefixes.iter().map(|(_, until)| *until).min(),
             self.name_servers.iter().map(|(_, until)| *until).min(),
-            addresses.filter(|deadline| *deadline > now).min(),
+            addresses.min(),
         ])
     }
 

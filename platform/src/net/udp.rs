@@ -155,7 +155,12 @@ pub(super) enum Delivery {
 
 impl UdpTable {
     /// Opens a port; port 0 chooses one.
-    fn bind(&mut self, local: Local, limit: usize, entropy: &dyn Entropy) -> io::Result<Rc<Endpoint>> {
+    pub(super) fn bind(
+        &mut self,
+        local: Local,
+        limit: usize,
+        entropy: &dyn Entropy,
+    ) -> io::Result<Rc<Endpoint>> {
         let local = match local.port() {
             0 => local.with_port(self.free_port(entropy)?),
             _ => local,

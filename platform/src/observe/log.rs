@@ -1,12 +1,11 @@
 //! The log: lines on the console, and the last of them kept for whoever asks.
 
 use core::cell::{Cell, RefCell};
-use core::fmt::Write;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use ::log::{LevelFilter, Log, Metadata, Record};
+use ::log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::CivilTime;
 use crate::boot;
@@ -20,8 +19,15 @@ const RECENT_BYTES: usize = 64 * 1024;
 /// of events must not become a flood of slow console output.
 const LINES_PER_SECOND: u32 = 200;
 
-/// Longest line, in bytes: what peers sent may be in it.
-const MAX_LINE: usize = 1024;
+/// Longest text of an event, in bytes: what peers sent may be in it. With time, level and target a line stays below
+/// 1,024 bytes.
+const MAX_TEXT: usize = 896;
+
+/// Takes events besides the console. It must not wait, and what it logs itself reaches the console alone.
+pub trait Sink {
+    /// Something was logged.
+    fn event(&self, time: CivilTime, level: Level, target: &str, text: &str);
+}
 
 struct Logger {
     clock: Rc<dyn Clock>,
@@ -30,6 +36,7 @@ struct Logger {
     second: Cell<u64>,
     lines: Cell<u32>,
     suppressed: Cell<u32>,
+    sinks: RefCell<Vec<Box<dyn Sink>>>,
 }
 
 /// The log is a global by `log`'s design; the image has one thread, and nothing but this says so to the compiler.
@@ -79,9 +86,18 @@ pub fn start(machine: &Machine, level: LevelFilter) {
         second: Cell::new(0),
         lines: Cell::new(0),
         suppressed: Cell::new(0),
+        sinks: RefCell::default(),
     };
     if ::log::set_logger(LOGGER.get_or_init(|| OneThread(logger))).is_ok() {
         ::log::set_max_level(level);
+    }
+}
+
+/// Gives everything that is logged from now on to `sink` as well. Without effect in tests, which have no log of the
+/// image's.
+pub fn add_sink(sink: impl Sink + 'static) {
+    if let Some(mut sinks) = LOGGER.get().and_then(|logger| logger.0.sinks.try_borrow_mut().ok()) {
+        sinks.push(Box::new(sink));
     }
 }
 
@@ -108,25 +124,17 @@ impl Logger {
         if !self.admit() {
             return;
         }
-        let mut line = String::new();
-        let _ = write!(
-            line,
-            "{} {:<5} {}: {}",
-            CivilTime::from_wall(self.clock.wall()),
-            record.level(),
-            record.target(),
-            record.args()
-        );
-        self.write(line);
+        let time = CivilTime::from_wall(self.clock.wall());
+        let (level, target) = (record.level(), record.target());
+        let text = one_line(record.args().to_string());
+        self.write(format!("{time} {level:<5} {target}: {text}"));
+        // Already lent out, the sinks are at work: what they log themselves is not for them.
+        if let Ok(sinks) = self.sinks.try_borrow_mut() {
+            sinks.iter().for_each(|sink| sink.event(time, level, target, &text));
+        }
     }
 
     fn write(&self, mut line: String) {
-        if line.len() > MAX_LINE {
-            let end = (0..=MAX_LINE).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-            line.truncate(end);
-        }
-        // One event is one line, whatever a peer put into it.
-        let mut line = line.replace(|character: char| character.is_control(), "\u{fffd}");
         line.push('\n');
         self.console.write(line.as_bytes());
         self.recent.borrow_mut().push(line);
@@ -153,6 +161,18 @@ impl Logger {
     }
 }
 
+/// One event is one line of bounded length, whatever a peer put into it.
+fn one_line(mut text: String) -> String {
+    if text.contains(char::is_control) {
+        text = text.replace(char::is_control, "\u{fffd}");
+    }
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +197,7 @@ mod tests {
             second: Cell::new(0),
             lines: Cell::new(0),
             suppressed: Cell::new(0),
+            sinks: RefCell::default(),
         };
         (logger, clock, console)
     }
@@ -208,8 +229,26 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         record(&logger, "after");
         assert!(console.0.borrow().contains("800 lines were left out"));
-        assert!(console.0.borrow().lines().all(|line| line.len() <= MAX_LINE));
+        assert!(console.0.borrow().lines().all(|line| line.len() <= 1024));
         assert!(logger.recent.borrow().bytes <= RECENT_BYTES);
         assert!(logger.recent.borrow().lines().last().is_some_and(|line| line.ends_with("after\n")));
+    }
+
+    #[test]
+    fn sinks_are_told_and_what_they_log_is_not_told_to_them() {
+        struct Loud(Rc<Logger>, Rc<RefCell<Vec<String>>>);
+        impl Sink for Loud {
+            fn event(&self, _: CivilTime, level: Level, target: &str, text: &str) {
+                self.1.borrow_mut().push(format!("{level} {target} {text}"));
+                record(&self.0, "from the sink");
+            }
+        }
+        let (logger, _clock, console) = logger();
+        let (logger, told) = (Rc::new(logger), Rc::default());
+        logger.sinks.borrow_mut().push(Box::new(Loud(Rc::clone(&logger), Rc::clone(&told))));
+        record(&logger, "one\ntwo");
+        assert_eq!(*told.borrow(), ["INFO test one\u{fffd}two"]);
+        assert_eq!(console.0.borrow().lines().count(), 2);
+        logger.sinks.borrow_mut().clear();
     }
 }

@@ -4,8 +4,10 @@ mod civil;
 mod endpoints;
 mod log;
 mod metrics;
+mod syslog;
 
 pub use civil::CivilTime;
 pub use endpoints::Endpoints;
-pub use log::{RecentEvents, recent_events, start};
+pub use log::{RecentEvents, Sink, add_sink, recent_events, start};
 pub use metrics::{Metrics, Sample, Source};
+pub use syslog::Syslog;

@@ -214,15 +214,19 @@ fn run_all(
     transaction: &WriteTransaction,
     pipeline: &RefCell<Pipeline>,
 ) -> Result<(), Stopped> {
-    let overflow = |index| {
+    let verdict = |index| {
         let pipeline = pipeline.borrow();
         let full = StorageError::Full { capacity: pipeline.capacity() };
-        let stopped = Stopped { index, fate: Fate::Refused(full) };
-        if pipeline.overflowed() { Err(stopped) } else { Ok(()) }
+        let refusal = match pipeline.check() {
+            Err(failure) => failure,
+            Ok(()) if pipeline.overflowed() => full,
+            Ok(()) => return Ok(()),
+        };
+        Err(Stopped { index, fate: Fate::Refused(refusal) })
     };
     for (index, change) in group.iter_mut().enumerate() {
         let ran = change.run(transaction);
-        overflow(index)?;
+        verdict(index)?;
         if ran == Ran::Rejected {
             return Err(Stopped { index, fate: Fate::Rejected });
         }
@@ -230,7 +234,7 @@ fn run_all(
     // Of the changes that together left too little, the last one yields.
     if let Some(index) = group.iter().rposition(|change| change.purpose() == Purpose::Store) {
         let probed = probe_reserve(transaction, pipeline);
-        overflow(index)?;
+        verdict(index)?;
         probed.map_err(|error| Stopped { index, fate: Fate::Refused(error) })?;
     }
     Ok(())

@@ -165,8 +165,9 @@ fn describe_page_fault(out: &mut Serial, frame: &Frame) -> Ending {
     Ending::Exception
 }
 
-/// Prints the words on the stack that are addresses after a call in the program's text. Without frame pointers and
-/// unwinder that is the honest approximation: the list may hold stale addresses, but misses none.
+/// Prints the words on the stack that are addresses after a call in the program's text. There are no frame pointers, and
+/// unwinding needs more of the program than can be trusted now: so some addresses may be stale, left by calls that have
+/// returned.
 fn print_return_addresses(out: &mut Serial, frame: &Frame) {
     let _ = writeln!(out, "return addresses on the stack (tests/symbolise.sh names them):");
     let _ = writeln!(out, "  {:#x}", frame.rip);

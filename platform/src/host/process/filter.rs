@@ -1,8 +1,12 @@
 //! What the running process may still do: the seccomp filter.
 
+use core::fmt;
 use std::collections::BTreeMap;
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
 
 use super::{ProcessError, system};
 
@@ -21,7 +25,7 @@ pub const SYSTEM_CALLS: [(&str, i64); 9] = [
     ("getrandom", libc::SYS_getrandom),
     // Time, where the kernel's clock source is not readable through the vDSO.
     ("clock_gettime", libc::SYS_clock_gettime),
-    // redb wakes whoever waits for its writer, though nobody ever does: there is one thread.
+    // Waking only. redb wakes whoever waits for its writer, though nobody ever does: there is one thread.
     ("futex", libc::SYS_futex),
     ("exit_group", libc::SYS_exit_group),
 ];
@@ -41,12 +45,19 @@ pub(super) fn install_for_flusher() -> Result<(), ProcessError> {
 }
 
 fn restrict(allowed: impl Iterator<Item = i64>) -> Result<(), ProcessError> {
-    let rules: BTreeMap<i64, Vec<_>> = allowed.map(|number| (number, Vec::new())).collect();
+    let failed =
+        |error: &dyn fmt::Display| ProcessError::new(format_args!("the system call filter: {error}"));
+    let mut rules: BTreeMap<i64, Vec<_>> = allowed.map(|number| (number, Vec::new())).collect();
+    if let Some(futex) = rules.get_mut(&libc::SYS_futex) {
+        let command = SeccompCmpOp::MaskedEq(libc::FUTEX_CMD_MASK as u64 & 0xffff_ffff);
+        let wake = SeccompCondition::new(1, SeccompCmpArgLen::Dword, command, libc::FUTEX_WAKE as u64)
+            .and_then(|wake| SeccompRule::new(vec![wake]));
+        futex.push(wake.map_err(|error| failed(&error))?);
+    }
     let program =
         SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)
             .and_then(BpfProgram::try_from)
-            .map_err(|error| ProcessError::new(format_args!("the system call filter: {error}")))?;
+            .map_err(|error| failed(&error))?;
     system::give_up_privileges()?;
-    seccompiler::apply_filter(&program)
-        .map_err(|error| ProcessError::new(format_args!("the system call filter: {error}")))
+    seccompiler::apply_filter(&program).map_err(|error| failed(&error))
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::rc::Rc;
 
 use slab::Slab;
+use smoltcp::socket::tcp::State;
 
 use super::counters::TcpCounters;
 use super::demux::FlowKey;
@@ -277,7 +278,12 @@ impl Core {
             return;
         }
         let mut context = Context { shared, interfaces: &mut self.interfaces, now, out };
+        let opening = !borrowed.is_established();
         borrowed.receive(&mut context, segment, packet);
+        if opening && borrowed.backlog.is_none() && borrowed.state() == State::Established {
+            borrowed.deadline = None;
+            shared.count(|counters| counters.connected += 1);
+        }
         self.after_receive(shared, &flow, &mut borrowed, now);
     }
 

@@ -21,7 +21,8 @@ use super::demux::FlowKey;
 use super::device::{FlowDevice, Interfaces, Wire, endpoint, interface, platform_time, smoltcp_time};
 use super::limits::{
     CHALLENGE_INTERVAL, FOLD_AFTER, GROWTH, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, LINGER, LONGEST_LINGER,
-    MINIMUM_MTU_V4, MINIMUM_MTU_V6, MTU_STEP, SMALL_BUFFER, TIME_WAIT, USER_TIMEOUT,
+    LONGEST_RETRANSMISSION, MINIMUM_MTU_V4, MINIMUM_MTU_V6, MTU_STEP, SMALL_BUFFER, STUCK_AFTER, TIME_WAIT,
+    USER_TIMEOUT,
 };
 use super::listener::SharedBacklog;
 use super::segment::{Control, ControlSegment, DEFAULT_MSS, PROTOCOL, Segment, SynOptions, seal};
@@ -40,7 +41,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn new(shared: &Rc<Shared>, sizes: Sizes, nodelay: bool, keepalive: Keepalive) -> Self {
+    fn new(shared: &Rc<Shared>, sizes: Sizes, nodelay: bool) -> Self {
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; sizes.receive]),
             tcp::SocketBuffer::new(vec![0; sizes.send]),
@@ -48,9 +49,6 @@ impl Socket {
         socket.set_congestion_control(tcp::CongestionControl::Cubic);
         socket.set_timeout(Some(USER_TIMEOUT.into()));
         socket.set_nagle_enabled(!nodelay);
-        if keepalive == Keepalive::Regular {
-            socket.set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
-        }
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
         Self { set, handle, _share: BufferShare::take(shared, sizes.receive + sizes.send) }
@@ -63,14 +61,6 @@ impl Socket {
     pub(super) fn tcp_mut(&mut self) -> &mut tcp::Socket<'static> {
         self.set.get_mut(self.handle)
     }
-}
-
-/// When a new socket probes an idle peer first.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keepalive {
-    /// After [`KEEPALIVE_INTERVAL`].
-    Regular,
-    AtOnce,
 }
 
 /// Sizes of a socket's buffers in bytes.
@@ -127,6 +117,10 @@ pub(super) struct Flow {
     /// A keepalive probe went out after a long silence, and no answer has come: it does not fold then, so that smoltcp's
     /// timeout can end it.
     probing: bool,
+    /// When the peer is probed next, while there is a socket.
+    probe_at: Instant,
+    /// Since when the socket has had data to send and no plan to.
+    stuck_since: Option<Instant>,
     /// Bytes received since the receive buffer last grew.
     received: usize,
     /// The application filled the send buffer: it is to grow as soon as it is empty.
@@ -184,6 +178,8 @@ impl Flow {
             peer_window_end: first + 1,
             peer_window_largest: 0,
             probing: false,
+            probe_at: now + KEEPALIVE_INTERVAL,
+            stuck_since: None,
             received: 0,
             wants_room: false,
             nodelay: true,
@@ -239,7 +235,7 @@ impl Flow {
         flow.deadline = Some(deadline);
         flow.backlog = Some(backlog);
         flow.note_peer(segment, packet);
-        let mut socket = Socket::new(context.shared, flow.sizes, flow.nodelay, Keepalive::Regular);
+        let mut socket = Socket::new(context.shared, flow.sizes, flow.nodelay);
         let listening = socket.tcp_mut().listen(flow.listen_endpoint());
         debug_assert!(listening.is_ok(), "a new socket listens on any port but 0");
         let mut device = FlowDevice::network(context.out, &mut flow.wire, 0).with_input(packet.frame.bytes());
@@ -271,7 +267,7 @@ impl Flow {
         flow.wire.send_next = next;
         flow.wire.acknowledged = Some(segment.sequence);
         flow.wire.window_end = segment.sequence + flow.sizes.receive;
-        flow.stage(context.shared, flow.sizes, Keepalive::Regular, now).then_some(flow)
+        flow.stage(context.shared, flow.sizes, now).then_some(flow)
     }
 
     fn listen_endpoint(&self) -> IpListenEndpoint {
@@ -304,12 +300,12 @@ impl Flow {
 
     /// Puts a new socket in place, established and with nothing in flight, at the sequence numbers of this connection.
     /// False if smoltcp did not follow, which ends the connection.
-    fn stage(&mut self, shared: &Rc<Shared>, sizes: Sizes, keepalive: Keepalive, now: Instant) -> bool {
+    fn stage(&mut self, shared: &Rc<Shared>, sizes: Sizes, now: Instant) -> bool {
         self.phase = Phase::Closed;
         let key = self.wire.key;
         let first = self.send_user - 1;
         let receive_next = self.receive_user;
-        let mut socket = Socket::new(shared, sizes, self.nodelay, keepalive);
+        let mut socket = Socket::new(shared, sizes, self.nodelay);
         if socket.tcp_mut().listen(self.listen_endpoint()).is_err() {
             return false;
         }
@@ -351,9 +347,7 @@ impl Flow {
         if socket.tcp().state() != State::Established {
             return false;
         }
-        // Switched on in an idle connection, smoltcp probes at once.
-        socket.tcp_mut().set_keep_alive(Some(KEEPALIVE_INTERVAL.into()));
-        self.probing = keepalive == Keepalive::AtOnce;
+        self.probe_at = now + KEEPALIVE_INTERVAL;
         self.sizes = sizes;
         self.wire.socket_scale = if self.wire.scaling { scale_for(sizes.receive) } else { 0 };
         self.phase = Phase::Active(socket);
@@ -362,19 +356,10 @@ impl Flow {
 
     /// The socket of a connection that has one or can have one again.
     pub(super) fn unfold(&mut self, shared: &Rc<Shared>, now: Instant) -> Option<&mut Socket> {
-        self.unfold_with(shared, Keepalive::Regular, now)
-    }
-
-    fn unfold_with(
-        &mut self,
-        shared: &Rc<Shared>,
-        keepalive: Keepalive,
-        now: Instant,
-    ) -> Option<&mut Socket> {
         if matches!(self.phase, Phase::Folded) {
             // A window once announced must be kept, if there is memory at all; the send buffer starts small again.
             let receive = if shared.is_short() { SMALL_BUFFER } else { self.sizes.receive };
-            if !self.stage(shared, Sizes { receive, send: SMALL_BUFFER }, keepalive, now) {
+            if !self.stage(shared, Sizes { receive, send: SMALL_BUFFER }, now) {
                 self.error = Some(io::ErrorKind::ConnectionAborted);
             }
         }
@@ -486,6 +471,7 @@ impl Flow {
             return;
         }
         self.probing = false;
+        self.probe_at = now + KEEPALIVE_INTERVAL;
         let clipped = self.clip(&mut segment, &mut packet);
         self.note_segment(&mut segment, &mut packet, &view, now);
 
@@ -549,19 +535,26 @@ impl Flow {
 
     /// Sends an ACK with the present numbers.
     fn acknowledge(&mut self, context: &mut Context<'_>) {
-        let number = self.receive_next();
-        let scale = if self.wire.scaling { self.wire.announced_scale } else { 0 };
-        let window = (self.room() >> scale).min(usize::from(u16::MAX));
-        let segment = ControlSegment {
+        let segment = self.acknowledgment();
+        send_control(context.out, &segment, &self.wire.key);
+        self.wire.acknowledged = segment.acknowledgment;
+        let window = usize::from(segment.window) << self.announced_scale();
+        self.wire.window_end = self.wire.window_end.max(self.receive_next() + window);
+    }
+
+    /// The ACK that says how things stand.
+    fn acknowledgment(&self) -> ControlSegment {
+        ControlSegment {
             control: Control::None,
             sequence: self.wire.send_next,
-            acknowledgment: Some(number),
-            window: window as u16,
+            acknowledgment: Some(self.receive_next()),
+            window: (self.room() >> self.announced_scale()).min(usize::from(u16::MAX)) as u16,
             options: None,
-        };
-        self.wire.acknowledged = Some(number);
-        self.wire.window_end = self.wire.window_end.max(number + (window << scale));
-        send_control(context.out, &segment, &self.wire.key);
+        }
+    }
+
+    fn announced_scale(&self) -> u8 {
+        if self.wire.scaling { self.wire.announced_scale } else { 0 }
     }
 
     /// Sends what there is to send, at most `budget` packets, and lets time act. Returns whether there is more to send at
@@ -578,8 +571,12 @@ impl Flow {
             if now < self.last_activity + KEEPALIVE_IDLE {
                 return false;
             }
-            self.unfold_with(context.shared, Keepalive::AtOnce, now);
+            self.unfold(context.shared, now);
+            self.probing = true;
+            self.probe_at = now;
         }
+        self.probe(context);
+        self.unstick(context);
         let update = self.grow_receive(context.shared, now);
         self.close_socket();
         let mut more = false;
@@ -606,13 +603,68 @@ impl Flow {
         more
     }
 
+    /// Asks a peer that has long been silent for an ACK (RFC 9293 3.8.4). Not by smoltcp's keepalive: that repeats a byte of
+    /// its invention, which a peer takes for data if the true byte there has not reached it.
+    fn probe(&mut self, context: &mut Context<'_>) {
+        if !matches!(self.phase, Phase::Active(_))
+            || !is_synchronized(self.state())
+            || context.now < self.probe_at
+        {
+            return;
+        }
+        self.probe_at = context.now + KEEPALIVE_INTERVAL;
+        let segment =
+            ControlSegment { sequence: self.view().send_unacknowledged - 1, ..self.acknowledgment() };
+        send_control(context.out, &segment, &self.wire.key);
+    }
+
+    /// Has smoltcp send again what it forgot about. Its fast retransmission sends a whole segment even beyond the peer's
+    /// window, and its probes of a closed window go behind that; then nothing remembers the data in between. Three
+    /// duplicate ACKs remind it.
+    fn unstick(&mut self, context: &mut Context<'_>) {
+        if !self
+            .stuck_since
+            .take_if(|since| context.now >= *since + STUCK_AFTER)
+            .is_some_and(|_| self.is_owed())
+        {
+            return;
+        }
+        let view = self.view();
+        let segment = ControlSegment {
+            control: Control::None,
+            sequence: view.receive_next,
+            acknowledgment: Some(view.send_unacknowledged),
+            window: self.window_field(view.send_unacknowledged),
+            options: None,
+        };
+        let key = self.wire.key;
+        let mut buffer = [0; 128];
+        let length = segment.packet_length(key.remote, key.local);
+        segment.emit(key.remote, key.local, &mut buffer[..length]);
+        let Phase::Active(socket) = &mut self.phase else { return };
+        for _ in 0..4 {
+            let mut device =
+                FlowDevice::network(context.out, &mut self.wire, 0).with_input(&buffer[..length]);
+            let interface = context.interfaces.get(&mut device, context.now);
+            interface.poll_ingress_single(smoltcp_time(context.now), &mut device, &mut socket.set);
+        }
+    }
+
+    /// Whether the peer owes the acknowledgment of data that its window has room for.
+    fn is_owed(&self) -> bool {
+        let view = self.view();
+        is_synchronized(view.state)
+            && self.unacknowledged() > 0
+            && self.peer_window_end > view.send_unacknowledged
+    }
+
     fn open(&mut self, context: &mut Context<'_>) {
         let now = context.now;
         let key = self.wire.key;
         let mtu = context.out.path_mtu(key.remote.ip());
         self.wire.mtu = mtu - mtu % MTU_STEP;
         let first = self.wire.send_next;
-        let mut socket = Socket::new(context.shared, self.sizes, self.nodelay, Keepalive::Regular);
+        let mut socket = Socket::new(context.shared, self.sizes, self.nodelay);
         let mut device = FlowDevice::stage(self.wire.mtu, context.out.offload());
         let mut seeded = interface(&mut device, seed_for(first), now);
         let connected = socket.tcp_mut().connect(seeded.context(), endpoint(key.remote), endpoint(key.local));
@@ -750,6 +802,15 @@ impl Flow {
                 let mut device = FlowDevice::network(context.out, &mut self.wire, 0);
                 let interface = context.interfaces.get(&mut device, now);
                 let at = interface.poll_at(smoltcp_time(now), &socket.set).map(platform_time);
+                // No retransmission or probe of smoltcp's is ever further away than its longest timeout.
+                let planned = at.is_some_and(|at| at <= now + LONGEST_RETRANSMISSION);
+                self.stuck_since = match self.stuck_since {
+                    _ if planned || !self.is_owed() => None,
+                    since => Some(since.unwrap_or(now)),
+                };
+                let at =
+                    [at, Some(self.probe_at.max(now)), self.stuck_since.map(|since| since + STUCK_AFTER)];
+                let at = at.into_iter().flatten().min();
                 let fold = self.last_activity + FOLD_AFTER;
                 match at {
                     Some(at) if fold > now => Some(at.min(fold)),
@@ -774,7 +835,7 @@ impl Flow {
         if receive <= self.sizes.receive || !shared.may_grow(receive) {
             return false;
         }
-        let staged = self.stage(shared, Sizes { receive, ..self.sizes }, Keepalive::Regular, now);
+        let staged = self.stage(shared, Sizes { receive, ..self.sizes }, now);
         if !staged {
             self.error = Some(io::ErrorKind::ConnectionAborted);
         }
@@ -813,7 +874,7 @@ impl Flow {
             if !shared.may_grow(send) {
                 send = larger;
             }
-            if !self.stage(shared, Sizes { send, ..self.sizes }, Keepalive::Regular, now) {
+            if !self.stage(shared, Sizes { send, ..self.sizes }, now) {
                 self.error = Some(io::ErrorKind::ConnectionAborted);
             }
         }
@@ -988,6 +1049,12 @@ impl Flow {
             && segment.acknowledgment.is_none()
             && segment.sequence > self.receive_user
     }
+}
+
+/// Whether both sides know each other's sequence numbers and may still send (RFC 9293 3.3.2).
+fn is_synchronized(state: State) -> bool {
+    use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
+    matches!(state, Established | FinWait1 | FinWait2 | CloseWait | Closing | LastAck)
 }
 
 /// Whether the peer's FIN has been received in order.

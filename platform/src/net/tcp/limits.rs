@@ -100,3 +100,9 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Attempts at a random port before `connect` gives up.
 pub(super) const PORT_ATTEMPTS: usize = 64;
+
+/// smoltcp's longest retransmission timeout and interval of window probes, and a little.
+pub(super) const LONGEST_RETRANSMISSION: Duration = Duration::from_secs(61);
+
+/// How long data may lie in a socket that has no plan to send it.
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);

@@ -97,3 +97,36 @@ fn a_page_that_cannot_be_read_is_an_error_and_no_panic() {
         assert!(storage.close().await.is_err());
     });
 }
+
+#[test]
+fn a_device_that_fails_under_a_large_change_keeps_what_was_before() {
+    for skip in [0, 1, 5] {
+        let disk = MemoryDisk::new(8 << 20);
+        simulate({
+            let disk = disk.clone();
+            async move |handle| {
+                let faulty = FaultyDisk::new(disk);
+                let small = StorageOptions { cache_bytes: 64 << 10, pending_bytes: 128 << 10, ..options() };
+                let storage = Storage::open(&handle, Box::new(faulty.clone()), &small).await.expect("good");
+                put(&storage, 0, b"before").await.expect("good so far");
+                faulty.fail(Operation::Write, skip, u64::MAX);
+                let large = storage.write::<(), redb::Error>(|transaction| {
+                    let mut table = transaction.open_table(TABLE)?;
+                    for key in 1..1000 {
+                        table.insert(key, [2; 1000].as_slice())?;
+                    }
+                    Ok(())
+                });
+                let failed = StorageError::Failed { operation: Operation::Write, error: BlockError::Device };
+                let refused = large.await.map_err(|error| error.to_string());
+                assert_eq!(refused, Err(failed.to_string()));
+                assert_eq!(all(&storage), [(0, b"before".to_vec())].into(), "reads go on");
+                assert!(storage.statistics().stalls > 0);
+            }
+        });
+        simulate(async move |handle| {
+            let storage = Storage::open(&handle, Box::new(disk), &options()).await.expect("repairable");
+            assert_eq!(all(&storage), [(0, b"before".to_vec())].into());
+        });
+    }
+}

@@ -237,21 +237,10 @@ fn write_property(writer: &mut Writer, property: &Property<'_>, selection: Optio
 
 /// Whether an override, or the instance it replaces, overlaps the range (clause 9.6.6).
 fn override_matters(object: &Object<'_>, component: &Component<'_>, range: TimeRange) -> bool {
-    let id = component.property("RECURRENCE-ID").and_then(|id| object.moment(id));
-    let replaced = id.is_some_and(|id| range.first() <= id.instant && range.after() > id.instant);
-    let future = component.property("RECURRENCE-ID").is_some_and(|id| id.parameter("RANGE").is_some());
-    replaced
-        || future
-        || object
-            .visit(component.name, range, &mut |instance| {
-                let here = std::ptr::eq(instance.component, component);
-                if here && overlaps(object, component.name, &instance, range) {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            })
-            .is_break()
+    // One that changes what follows matters until the end.
+    let Some(instance) = object.only_instance(component) else { return true };
+    let replaced = instance.id.is_some_and(|id| range.first() <= id.instant && range.after() > id.instant);
+    replaced || overlaps(object, component.name, &instance, range)
 }
 
 fn write_periods(

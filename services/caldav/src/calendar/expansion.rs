@@ -91,6 +91,15 @@ impl Set {
     }
 }
 
+/// A day, taken apart.
+struct Date {
+    day: i64,
+    year: i32,
+    month: i32,
+    month_day: i32,
+    weekday: u8,
+}
+
 fn length(list: &[i64]) -> i64 {
     i64::try_from(list.len()).unwrap_or(i64::MAX)
 }
@@ -134,12 +143,6 @@ impl<'r> Expansion<'r> {
         self.next_period = (unit / self.rule.interval - 1).max(0);
         self.floor = floor;
         self
-    }
-
-    /// Whether the expansion was cut off by [`MAX_STEPS`] rather than by the rule.
-    #[must_use]
-    pub fn exhausted(&self) -> bool {
-        self.steps >= MAX_STEPS
     }
 
     /// Loads the next period; `None` after the last.
@@ -275,32 +278,36 @@ impl<'r> Expansion<'r> {
             && rule.by_day.is_empty()
             && rule.by_month_day.is_empty()
             && rule.by_year_day.is_empty();
-        for day in first..first + i64::from(days_in_month(year, month)) {
-            if (!only_week || weekday(day) == weekday(start_day)) && self.admits_day(day) {
-                self.set.days.push(day);
+        let (mut date, start_weekday) =
+            (Date { day: first, year, month, month_day: 1, weekday: weekday(first) }, weekday(start_day));
+        while date.month_day <= days_in_month(year, month) {
+            if (!only_week || date.weekday == start_weekday) && self.admits(&date) {
+                self.set.days.push(date.day);
             }
+            date.day += 1;
+            date.month_day += 1;
+            date.weekday = (date.weekday + 1) % 7;
         }
     }
 
     /// Whether all the parts about days admit a day.
     fn admits_day(&self, day: i64) -> bool {
-        let rule = self.rule;
-        if rule.by_month.is_empty()
-            && rule.by_day.is_empty()
-            && rule.by_month_day.is_empty()
-            && rule.by_year_day.is_empty()
-            && rule.by_week_number.is_empty()
-        {
+        if self.needs_date() && self.rule.by_month.is_empty() {
             return true;
         }
-        if !rule.by_day.is_empty() {
-            let on = weekday(day);
-            if !rule.by_day.iter().any(|&(ordinal, wanted)| wanted == on && self.admits_ordinal(day, ordinal))
-            {
-                return false;
-            }
-        }
         let (year, month, month_day) = civil_from_days(day);
+        self.admits(&Date { day, year, month, month_day, weekday: weekday(day) })
+    }
+
+    /// Whether all the parts about days admit a date.
+    fn admits(&self, date: &Date) -> bool {
+        let rule = self.rule;
+        let Date { day, year, month, month_day, weekday } = *date;
+        if !rule.by_day.is_empty()
+            && !rule.by_day.iter().any(|&(ordinal, on)| on == weekday && self.admits_ordinal(date, ordinal))
+        {
+            return false;
+        }
         if !rule.by_month.is_empty() && !rule.by_month.contains(&month) {
             return false;
         }
@@ -328,16 +335,15 @@ impl<'r> Expansion<'r> {
 
     /// Whether a day is the so-many-th of its weekday in its month, or in its year where the rule is yearly and names
     /// no months. In other rules the number has no meaning.
-    fn admits_ordinal(&self, day: i64, ordinal: i32) -> bool {
+    fn admits_ordinal(&self, date: &Date, ordinal: i32) -> bool {
         if ordinal == 0 || self.rule.frequency > Frequency::Monthly {
             return true;
         }
-        let (year, month, month_day) = civil_from_days(day);
         let in_year = self.rule.frequency == Frequency::Yearly && self.rule.by_month.is_empty();
         let (position, days) = if in_year {
-            (year_day(day, year), days_in_year(year))
+            (year_day(date.day, date.year), days_in_year(date.year))
         } else {
-            (month_day, days_in_month(year, month))
+            (date.month_day, days_in_month(date.year, date.month))
         };
         if ordinal > 0 { (position - 1) / 7 + 1 == ordinal } else { (days - position) / 7 + 1 == -ordinal }
     }
@@ -369,16 +375,14 @@ impl Iterator for Expansion<'_> {
         while self.left > 0 && self.steps < MAX_STEPS {
             self.steps += 1;
             match self.set.next() {
-                Some(time) if time > self.last => return None,
+                Some(time) if time > self.last => self.left = 0,
                 Some(time) if time >= self.start => {
                     self.left -= 1;
                     return Some(time);
                 }
                 Some(_) => {}
-                None => {
-                    self.load()?;
-                    self.set.seek(self.floor);
-                }
+                None if self.load().is_some() => self.set.seek(self.floor),
+                None => self.left = 0,
             }
         }
         None

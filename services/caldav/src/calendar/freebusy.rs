@@ -13,7 +13,7 @@ const MAX_PERIODS: usize = 20_000;
 
 /// How a period is taken (FBTYPE, RFC 5545 clause 3.2.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Busy {
+enum Taken {
     Busy,
     Tentative,
     Unavailable,
@@ -23,7 +23,7 @@ enum Busy {
 #[derive(Debug)]
 pub struct FreeBusy {
     range: TimeRange,
-    periods: Vec<(Busy, i64, i64)>,
+    periods: Vec<(Taken, i64, i64)>,
 }
 
 impl FreeBusy {
@@ -38,7 +38,7 @@ impl FreeBusy {
         let Ok(text) = decode(bytes) else { return };
         let Ok(object) = Object::parse(&text, floating) else { return };
         let range = self.range;
-        let mut add = |busy: Busy, from: i64, to: i64| {
+        let mut add = |busy: Taken, from: i64, to: i64| {
             let (from, to) = (from.max(range.first()), to.min(range.after()));
             if from < to && self.periods.len() < MAX_PERIODS {
                 self.periods.push((busy, from, to));
@@ -60,9 +60,9 @@ impl FreeBusy {
                 let busy = match property.parameter("FBTYPE").map(|kind| kind.to_ascii_uppercase()).as_deref()
                 {
                     Some("FREE") => continue,
-                    Some("BUSY-TENTATIVE") => Busy::Tentative,
-                    Some("BUSY-UNAVAILABLE") => Busy::Unavailable,
-                    _ => Busy::Busy,
+                    Some("BUSY-TENTATIVE") => Taken::Tentative,
+                    Some("BUSY-UNAVAILABLE") => Taken::Unavailable,
+                    _ => Taken::Busy,
                 };
                 object.periods(property).into_iter().for_each(|(from, to)| add(busy, from, to));
             }
@@ -75,7 +75,7 @@ impl FreeBusy {
     pub fn finish(mut self, now: i64, uid: &str) -> String {
         let utc = |instant| DateTime { local: instant, form: Form::Utc }.text();
         self.periods.sort_unstable();
-        let mut merged: Vec<(Busy, i64, i64)> = Vec::new();
+        let mut merged: Vec<(Taken, i64, i64)> = Vec::new();
         for (busy, from, to) in self.periods {
             match merged.last_mut() {
                 Some((last, _, end)) if *last == busy && from <= *end => *end = to.max(*end),
@@ -95,9 +95,9 @@ impl FreeBusy {
         }
         for (busy, from, to) in merged {
             let name = match busy {
-                Busy::Busy => "FREEBUSY:",
-                Busy::Tentative => "FREEBUSY;FBTYPE=BUSY-TENTATIVE:",
-                Busy::Unavailable => "FREEBUSY;FBTYPE=BUSY-UNAVAILABLE:",
+                Taken::Busy => "FREEBUSY:",
+                Taken::Tentative => "FREEBUSY;FBTYPE=BUSY-TENTATIVE:",
+                Taken::Unavailable => "FREEBUSY;FBTYPE=BUSY-UNAVAILABLE:",
             };
             writer.line(&[name, &utc(from), "/", &utc(to)]);
         }
@@ -108,14 +108,14 @@ impl FreeBusy {
 }
 
 /// How an instance of an event takes its time (clause 7.10).
-fn busy(instance: &Instance<'_, '_>) -> Option<Busy> {
+fn busy(instance: &Instance<'_, '_>) -> Option<Taken> {
     let value = |name| instance.component.property(name).map(|p| p.value.trim_ascii().to_ascii_uppercase());
     if value("TRANSP").as_deref() == Some("TRANSPARENT") {
         return None;
     }
     match value("STATUS").as_deref() {
         Some("CANCELLED") => None,
-        Some("TENTATIVE") => Some(Busy::Tentative),
-        _ => Some(Busy::Busy),
+        Some("TENTATIVE") => Some(Taken::Tentative),
+        _ => Some(Taken::Busy),
     }
 }

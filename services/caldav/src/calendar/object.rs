@@ -182,6 +182,13 @@ impl<'a> Object<'a> {
         ControlFlow::Continue(())
     }
 
+    /// The only instance of an override that changes nothing but that; `None` for every other component.
+    pub(super) fn only_instance<'o>(&self, component: &'o Component<'a>) -> Option<Instance<'o, 'a>> {
+        let property = component.property("RECURRENCE-ID").filter(|id| id.parameter("RANGE").is_none())?;
+        let id = self.moment(property)?;
+        Some(self.single(component, Some(id)))
+    }
+
     /// The instance of a component by itself.
     fn single<'o>(&self, component: &'o Component<'a>, id: Option<Moment>) -> Instance<'o, 'a> {
         let Some((start, zone)) = self.start(component) else {
@@ -225,7 +232,8 @@ impl<'a> Object<'a> {
         let Some((start, zone)) = self.start(master) else { return visit(self.single(master, None)) };
         let length = self.length(master, start);
         let recurs = !rules.is_empty() || master.property("RDATE").is_some();
-        let series = Series { object: self, master, overrides, recurs, length };
+        let futures = overrides.iter().filter(|changed| changed.this_and_future).collect();
+        let series = Series { object: self, master, overrides, futures, recurs, length };
         let excluded = self.exclusions(master);
 
         let mut once = HashSet::new();
@@ -298,6 +306,8 @@ struct Series<'s, 'o, 'a> {
     object: &'s Object<'a>,
     master: &'o Component<'a>,
     overrides: &'s [Override<'o, 'a>],
+    /// Those of the overrides that change what follows, too.
+    futures: Vec<&'s Override<'o, 'a>>,
     recurs: bool,
     length: Length,
 }
@@ -315,7 +325,7 @@ impl<'o, 'a> Series<'_, 'o, 'a> {
             return ControlFlow::Continue(());
         }
         let id = self.recurs.then_some(moment);
-        let (component, start, length) = match self.overrides[..before].iter().rfind(|o| o.this_and_future) {
+        let (component, start, length) = match self.future(moment) {
             None => (self.master, moment, length),
             Some(changed) => match self.object.start(changed.component) {
                 None => (changed.component, moment, length),
@@ -330,13 +340,19 @@ impl<'o, 'a> Series<'_, 'o, 'a> {
         visit(Instance { component, start: Some(start), end: end_of(start, length, zone), id })
     }
 
+    /// The last override up to a start that changes what follows.
+    fn future(&self, moment: Moment) -> Option<&Override<'o, 'a>> {
+        let before = self.futures.partition_point(|changed| changed.id.instant <= moment.instant);
+        self.futures.get(before.checked_sub(1)?).copied()
+    }
+
     /// How far an instance may lie after the start that the rule gives it, with its length; and how far before.
     fn reach(&self, form: Form) -> (i64, i64) {
         // Without an end, a date lasts a day.
         let seconds = |length| if form == Form::Date { seconds(length).max(DAY) } else { seconds(length) };
         let mut after = seconds(self.length).max(0);
         let mut before = 0;
-        for changed in self.overrides.iter().filter(|changed| changed.this_and_future) {
+        for changed in &self.futures {
             if let Some((start, _)) = self.object.start(changed.component) {
                 let shift = start.local - changed.id.local;
                 let length = seconds(self.object.length(changed.component, start)).max(0);

@@ -95,18 +95,22 @@ pub(super) fn alarm_overlaps(
     }
     let Some(offset) = Duration::parse(trigger.value).map(Duration::nominal_seconds) else { return false };
     let from_end = trigger.parameter("RELATED").is_some_and(|related| related.eq_ignore_ascii_case("END"));
+    let goes_off_for = |instance: &Instance<'_, '_>| {
+        let (start, end) = (instance.start, instance.end);
+        let base: Option<Moment> = if from_end { end.or(start) } else { start.or(end) };
+        base.is_some_and(|base| goes_off(base.instant + offset))
+    };
+    if let Some(instance) = object.only_instance(parent) {
+        return goes_off_for(&instance);
+    }
     // Instances that far off can have an alarm in the range.
     let searched = range.widened(offset.max(0) + repeat * pause + DAY, (-offset).max(0) + DAY);
     object
         .visit(name, searched, &mut |instance| {
-            if !std::ptr::eq(instance.component, parent) {
-                return ControlFlow::Continue(());
-            }
-            let base: Option<Moment> =
-                if from_end { instance.end.or(instance.start) } else { instance.start.or(instance.end) };
-            match base {
-                Some(base) if goes_off(base.instant + offset) => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
+            if std::ptr::eq(instance.component, parent) && goes_off_for(&instance) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         })
         .is_break()

@@ -449,6 +449,15 @@ fn bombs_are_bounded() {
         ..CalendarData::default()
     };
     assert_eq!(data.apply(secondly.as_bytes(), &Zone::Utc), Err(DataError::TooManyInstances));
+    let changed: String = (0..2001)
+        .map(|n| {
+            format!(
+                "BEGIN:VEVENT\nUID:u\nRECURRENCE-ID:{}\nDTSTART:20240101\nEND:VEVENT\n",
+                20_000_101 + n % 28
+            )
+        })
+        .collect();
+    assert_eq!(validate(object(&changed).as_bytes()), Err(Invalid::TooManyInstances));
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::repository::MAX_RESOURCE_BYTES;
 /// Longest UID in bytes: it is a key of the index. RFC 7986 asks for at most 255 octets; some systems make more.
 pub const MAX_UID_BYTES: usize = 1000;
 
+/// Most overrides of one object: what a query does with them grows faster than their number. Forty years of weeks.
+const MAX_OVERRIDES: usize = 2000;
+
 /// Why a calendar object cannot be stored. All are the peer's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalid {
@@ -39,7 +42,7 @@ pub enum Invalid {
     Uid,
     /// It has no component that the server knows (`supported-calendar-component`).
     UnsupportedComponent,
-    /// It has more than [`MAX_INSTANCES`] instances (`max-instances`).
+    /// It has more than [`MAX_INSTANCES`] instances, or more than 2,000 overrides (`max-instances`).
     TooManyInstances,
 }
 
@@ -91,7 +94,7 @@ pub fn validate(bytes: &[u8]) -> Result<Summary, Invalid> {
     }
 
     let mut found: Option<(index::Component, String)> = None;
-    let mut masters = 0;
+    let (mut masters, mut parts_of_series) = (0, 0);
     for part in &calendar.components {
         let Some(kind) = index::Component::of_name(part.name) else { continue };
         let uid = uid(part)?;
@@ -101,12 +104,16 @@ pub fn validate(bytes: &[u8]) -> Result<Summary, Invalid> {
             Some((_, other)) if *other != uid => return Err(Invalid::Uid),
             Some(_) => {}
         }
+        parts_of_series += 1;
         masters += usize::from(part.property("RECURRENCE-ID").is_none());
         check_properties(kind, part)?;
     }
     let (component, uid) = found.ok_or(Invalid::UnsupportedComponent)?;
     if masters > 1 {
         return Err(Invalid::MixedComponents);
+    }
+    if parts_of_series > MAX_OVERRIDES {
+        return Err(Invalid::TooManyInstances);
     }
     let (span, recurring) = span(&object, component)?;
     Ok(Summary { component, uid, recurring, span })

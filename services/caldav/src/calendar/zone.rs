@@ -189,7 +189,7 @@ impl Observance {
         })
     }
 
-    /// All onsets from the beginning of the year `from` to the end of `to`, and the last before.
+    /// All onsets of the years `from` to `to`, and the last before.
     fn onsets(&self, from: i32, to: i32, transitions: &mut Vec<Transition>) {
         let mut push = |local: i64| {
             transitions.push(Transition { instant: local - self.from, from: self.from, to: self.to });
@@ -203,8 +203,8 @@ impl Observance {
                 super::time::Form::Utc => until.local + self.from,
                 _ => until.local,
             });
-            // One period before the window, or before the rule's end if that is earlier, for the last onset before it.
-            let years = i32::try_from(rule.interval).unwrap_or(9999).min(9999) + 1;
+            // From one period before the window, or before the rule's end if that is earlier: the last onset before it.
+            let years = i32::try_from(rule.interval).unwrap_or(9999).min(9999);
             let mut floor = days_from_civil((from - years).clamp(1, 9999), 1, 1).unwrap_or(0) * DAY;
             if let Some(last) = last {
                 floor = floor.min(last - i64::from(years) * 366 * DAY);
@@ -223,21 +223,15 @@ impl Observances {
     fn offset(&self, time: i64, at: impl Fn(&Transition) -> i64) -> i64 {
         let year = civil_from_days(time.div_euclid(DAY)).0;
         let mut known = self.known.borrow_mut();
-        let (from, to) = match known.years {
-            Some((from, to)) if (from..=to).contains(&year) => (from, to),
-            // Years are asked for in clusters; a long way off starts anew.
-            Some((from, to)) if (from - 20..=to + 20).contains(&year) => {
-                (from.min(year - 1), to.max(year + 2))
-            }
-            _ => (year - 1, year + 2),
-        };
-        if known.years != Some((from, to)) {
+        if !known.years.is_some_and(|(from, to)| (from..=to).contains(&year)) {
+            // Years are asked for in clusters, mostly forward.
+            let (from, to) = (year - 1, year + 3);
             known.transitions.clear();
             for observance in &self.list {
-                observance.onsets(from - 1, to + 1, &mut known.transitions);
+                observance.onsets(from, to, &mut known.transitions);
             }
-            known.transitions.sort_by_key(|transition| transition.instant);
             known.years = Some((from, to));
+            known.transitions.sort_by_key(|transition| transition.instant);
         }
         let after = known.transitions.partition_point(|transition| at(transition) <= time);
         match after.checked_sub(1).and_then(|last| known.transitions.get(last)) {
@@ -286,8 +280,8 @@ mod tests {
         // Every seven and a bit hours from 1990 to 2045, both ways.
         let mut time = 631_152_000;
         while time < 2_366_841_600 {
-            assert_eq!(rules.instant(time), iana.instant(time), "local {}", time);
-            assert_eq!(rules.local(time), iana.local(time), "instant {}", time);
+            assert_eq!(rules.instant(time), iana.instant(time), "local {time}");
+            assert_eq!(rules.local(time), iana.local(time), "instant {time}");
             time += 25_937;
         }
         // And far ones first.

@@ -25,7 +25,7 @@ fn a_line_is_name_parameters_and_value() {
     let line = property("ATTENDEE;CN=\"Doe, John: x\";X=a,\"b;c\",^n^^^':mailto:a@b:c").unwrap();
     assert_eq!((line.name, line.value), ("ATTENDEE", "mailto:a@b:c"));
     let parameters: Vec<(_, Vec<_>)> =
-        line.parameters().map(|p| (p.name, p.values().map(|v| v.into_owned()).collect())).collect();
+        line.parameters().map(|p| (p.name, p.values().map(Cow::into_owned).collect())).collect();
     assert_eq!(
         parameters,
         [
@@ -118,7 +118,7 @@ proptest! {
         prop_assert_eq!(theirs.value.unwrap_or_default(), ours.value);
         let ours: Vec<(String, Vec<String>)> = ours
             .parameters()
-            .map(|p| (p.name.to_owned(), p.values().map(|v| v.into_owned()).collect()))
+            .map(|p| (p.name.to_owned(), p.values().map(Cow::into_owned).collect()))
             .collect();
         prop_assert_eq!(theirs.params.unwrap_or_default(), ours);
     }

@@ -26,7 +26,7 @@
 //! Everything here is done inside transactions that the caller opens and commits, and can be run again from the start.
 //! Reading works in read and write transactions alike ([`Tables`]). Beside the git objects each transaction keeps an
 //! index of the present state (resource names to blob ids and summaries, UIDs to names); git is the truth, the index
-//! can be made again from it ([`Change::rebuild_index`]).
+//! can be made again from it ([`rebuild_index`]).
 
 mod change;
 mod error;
@@ -34,6 +34,7 @@ pub mod export;
 mod name;
 mod objects;
 mod properties;
+mod rebuild;
 mod snapshot;
 mod synchronisation;
 mod tables;
@@ -44,6 +45,7 @@ pub use change::{Author, Change};
 pub use error::{Error, NameError};
 pub use name::{MAX_NAME_BYTES, check_collection_name, check_resource_name};
 pub use properties::{CollectionProperties, DeadProperty, MAX_PROPERTIES_BYTES};
+pub use rebuild::rebuild_index;
 pub use snapshot::{Collection, Entry, Snapshot};
 pub use synchronisation::{Changes, SyncToken};
 pub use tables::{Tables, prepare};

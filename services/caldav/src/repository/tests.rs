@@ -117,7 +117,10 @@ fn what_is_put_is_got_and_git_reads_it() {
         assert_eq!(read, bytes);
         assert_eq!(entry.size as usize, bytes.len());
         assert_eq!(work.find_uid("u1").unwrap().as_deref(), Some("Tee \u{fc}.ics"));
-        assert_eq!(work.resources().unwrap().collect::<Result<Vec<_>, _>>().unwrap(), [entry.clone()]);
+        assert_eq!(
+            work.resources().unwrap().collect::<Result<Vec<_>, _>>().unwrap(),
+            std::slice::from_ref(&entry)
+        );
         entry.etag
     })
     .unwrap();
@@ -146,6 +149,19 @@ fn a_change_that_is_dropped_or_refused_leaves_nothing() {
     let work = snapshot.collection(Home::Calendars, "work").unwrap().unwrap();
     assert_eq!(work.entry("a.ics").unwrap(), None);
     assert_eq!(work.find_uid("a").unwrap(), None);
+}
+
+#[test]
+fn what_changes_nothing_makes_no_commit() {
+    let database = with_work();
+    let put = || {
+        change(&database, |change| {
+            change.put(Home::Calendars, "work", "a.ics", b"a", &event("a")).map(|_| ())
+        })
+    };
+    let first = put().unwrap();
+    assert_eq!(put().unwrap(), first);
+    assert_eq!(exported(&database).git(&["rev-list", "--count", "main"]), "2\n");
 }
 
 #[test]
@@ -208,6 +224,46 @@ fn a_deleted_collection_is_gone_from_tree_and_index_but_not_its_neighbour() {
     let work = snapshot.collection(Home::Calendars, "work").unwrap().unwrap();
     assert_eq!(work.resources().unwrap().count(), 0);
     assert_eq!(work.find_uid("a").unwrap(), None);
+}
+
+#[test]
+fn the_index_made_again_is_the_index_that_was_kept() {
+    let database = with_work();
+    let text = |uid: &str, day: u8| {
+        format!(
+            "BEGIN:VCALENDAR\nVERSION:2.0\nBEGIN:VEVENT\nUID:{uid}\nDTSTART:202401{day:02}T100000Z\nEND:VEVENT\nEND:VCALENDAR\n"
+        )
+    };
+    for (name, uid, day) in
+        [("a.ics", "a", 1), ("b.ics", "b", 2), ("a.ics", "c", 3), ("c.ics", "a", 4), ("d.ics", "d", 5)]
+    {
+        let bytes = text(uid, day).into_bytes();
+        let summary = crate::calendar::validate(&bytes).unwrap();
+        change(&database, |change| change.put(Home::Calendars, "work", name, &bytes, &summary).map(|_| ()))
+            .unwrap();
+    }
+    change(&database, |change| change.delete(Home::Calendars, "work", "d.ics")).unwrap();
+    let dump = || {
+        let transaction = database.begin_read().unwrap();
+        let snapshot = Snapshot::open(&transaction, "ada").unwrap();
+        let work = snapshot.collection(Home::Calendars, "work").unwrap().unwrap();
+        let entries: Vec<_> = work.resources().unwrap().map(Result::unwrap).collect();
+        let uids: Vec<_> = ["a", "b", "c", "d"].iter().map(|uid| work.find_uid(uid).unwrap()).collect();
+        (entries, uids)
+    };
+    let kept = dump();
+    assert_eq!(kept.1, [Some("c.ics".into()), Some("b.ics".into()), Some("a.ics".into()), None]);
+    let transaction = database.begin_write().unwrap();
+    assert!(rebuild_index(&transaction, "ada").unwrap().is_empty());
+    transaction.commit().unwrap();
+    assert_eq!(dump(), kept);
+    // What is no calendar object is not served again, and named.
+    change(&database, |change| change.put(Home::Calendars, "work", "x.ics", b"x", &event("x")).map(|_| ()))
+        .unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert_eq!(rebuild_index(&transaction, "ada").unwrap(), ["calendars/work/x.ics"]);
+    transaction.commit().unwrap();
+    assert_eq!(dump(), kept);
 }
 
 #[test]

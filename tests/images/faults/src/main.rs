@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Some("panic") => panic!("nobody catches this"),
         Some("panic-in-task") => panic_in_task(),
         Some("hello") => hello(),
+        Some("randomness") => randomness(),
         Some("thread") => spawn_thread(),
         Some("registers") => println!("clobbered: {}", provoke::clobbered_by_system_calls(1000)),
         Some("sleep") => sleep(),
@@ -64,6 +65,12 @@ fn hello() {
     println!("arguments: {:?}", (2..arguments.len()).map(|index| &arguments[&index]).collect::<Vec<_>>());
     println!("unix time: {}", GuestClock.wall().as_secs());
     println!("virtio-mmio: {:?}", boot::virtio_mmio_devices().collect::<Vec<_>>());
+}
+
+/// Has the devices found first: one of them may be the source of randomness.
+fn randomness() {
+    let entropy = guest::machine().entropy;
+    println!("two numbers differ: {}", entropy.next_u64() != entropy.next_u64());
 }
 
 fn recurse(depth: u64) -> u64 {

@@ -28,8 +28,8 @@ mod queue;
 pub(crate) mod transport;
 
 pub(crate) use block::VirtioBlock;
-pub(crate) use discovery::{Devices, MmioWindow, discover};
-pub(crate) use entropy::{EntropyError, VirtioEntropy};
+pub(crate) use discovery::discover;
+pub(crate) use entropy::VirtioEntropy;
 pub(crate) use net::VirtioNet;
 
 use core::fmt;

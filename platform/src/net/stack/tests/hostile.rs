@@ -6,9 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::device::{Checksum, FramePool, Instant, NetProperties};
+use crate::net::dhcp::{Action, DhcpClient};
 use crate::net::engine::Engine;
 use crate::net::neighbor::{MAX_INCOMPLETE, MAX_NEIGHBORS};
-use crate::net::{checksum, ipv4, ipv6, udp};
+use crate::net::{IpOutput, checksum, ipv4, ipv6, udp};
 
 const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -149,6 +150,54 @@ fn martians_are_dropped_and_not_answered() {
     assert!(engine.egress.queue.is_empty() && engine.egress.neighbors.len() == 0);
 }
 
+/// An ICMP error about a datagram that we sent from `port`.
+fn too_big(mtu: u16, port: u16, to: Ipv4Addr) -> Vec<u8> {
+    let ours = Ipv4Addr::new(10, 0, 0, 1);
+    let repr = |source, destination, protocol, payload_length| ipv4::Repr {
+        source,
+        destination,
+        protocol,
+        payload_length,
+        hop_limit: 64,
+        dont_fragment: true,
+        identification: 0,
+    };
+    let mut message = vec![3, 4, 0, 0, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.resize(8 + 20 + 8, 0);
+    repr(ours, to, 17, 8).emit(&mut message[8..]);
+    udp::emit(&mut message[28..], port, 53, &[]);
+    let sum = checksum::plain(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut bytes = vec![0; 20];
+    repr(Ipv4Addr::new(10, 0, 0, 9), ours, 1, message.len()).emit(&mut bytes);
+    bytes.extend(message);
+    ethernet(OURS, 0x0800, &bytes)
+}
+
+#[test]
+fn a_path_narrows_only_for_who_sends_along_it() {
+    let (mut engine, pool) = engine();
+    let to = Ipv4Addr::new(10, 0, 0, 2);
+    let mtu = |engine: &Engine| engine.egress.path_mtu(to.into());
+    engine.receive_frame(pool.copy_of(&too_big(1300, 5000, to)));
+    assert_eq!(mtu(&engine), 1500, "nobody sends from that port");
+    let entropy = SeededEntropy::new(1);
+    let _socket = engine.udp.bind(5000.into(), 100_000, &entropy).unwrap();
+    engine.receive_frame(pool.copy_of(&too_big(1300, 5000, to)));
+    assert_eq!(mtu(&engine), 1300);
+    engine.receive_frame(pool.copy_of(&too_big(1, 5000, to)));
+    assert_eq!(mtu(&engine), 552);
+    // What is larger goes in fragments that fit.
+    engine.receive_frame(pool.copy_of(&arp(1, to, Ipv4Addr::new(10, 0, 0, 1), THEIRS)));
+    engine.egress.queue.clear();
+    engine.egress.recount();
+    engine.send_udp(engine.egress.now, None, 5000, (to, 53).into(), &[7; 1200]).unwrap();
+    let lengths: Vec<_> = engine.egress.queue.iter().map(Frame::len).filter(|length| *length > 100).collect();
+    assert_eq!(lengths.len(), 3);
+    assert!(lengths.iter().all(|length| *length <= 552 + 14));
+}
+
 /// Frames that are right in parts, so that chance gets past the first checks.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let ipv4 = (any::<[u8; 4]>(), prop_oneof![Just(1_u8), Just(6), Just(17), any::<u8>()], payload())
@@ -197,6 +246,53 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         bytes.extend(rest);
         bytes
     })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_answer_panics_the_dhcp_client(
+        options in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..12)), 0..12),
+        kind in 1_u8..9,
+        noise in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut client = DhcpClient::new(Instant::START, OURS, Some("skerry".to_owned()));
+        let mut now = Instant::START;
+        for _ in 0..20 {
+            let mut message = match client.poll(now, 7) {
+                Some(Action::Broadcast(message) | Action::FromLease(message, _)) => message,
+                Some(Action::Configure(lease)) => {
+                    prop_assert!(lease.renew_at <= lease.rebind_at && lease.rebind_at <= lease.expires_at);
+                    prop_assert!(lease.renew_at > now, "a lease that is extended at once");
+                    continue;
+                }
+                Some(Action::Deconfigure) => continue,
+                None => {
+                    now = now.max(client.next_deadline());
+                    continue;
+                }
+            };
+            message.truncate(240);
+            message[0] = 2;
+            message[16..20].copy_from_slice(&[10, 0, 0, 50]);
+            message.extend([53, 1, kind, 54, 4, 10, 0, 0, 1, 51, 4, 0, 0, 0, 1]);
+            for (kind, data) in &options {
+                message.extend([*kind, u8::try_from(data.len()).unwrap()]);
+                message.extend(data);
+            }
+            message.push(255);
+            for (at, byte) in &noise {
+                let at = at.index(message.len());
+                message[at] = *byte;
+            }
+            client.receive(now, &message);
+            message[242] = 2;
+            client.receive(now, &message);
+            message[242] = 5;
+            client.receive(now, &message);
+        }
+    }
 }
 
 proptest! {

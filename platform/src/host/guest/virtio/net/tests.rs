@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::super::model::{CountingWaker, ModelDevice, ModelTransport, TickingClock};
 use super::super::transport::DeviceType;
 use super::net_feature::*;
+use super::transmit::LARGE_IN_FLIGHT;
 use super::*;
-use crate::device::Segmentation;
+use crate::device::{Checksum, Offload, Segmentation, SegmentationKind};
 
 const MODERN: u64 = feature::VERSION_1 | feature::EVENT_IDX;
 const EVERYTHING: u64 =
@@ -310,6 +311,25 @@ fn frames_beyond_the_queue_wait_in_order_and_the_sender_is_woken() {
         sent.extend(bench.sent().iter().map(|frame| frame[12]));
     }
     assert_eq!(sent, (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn large_frames_in_flight_are_few() {
+    let mut bench = Bench::new(EVERYTHING);
+    let pool = bench.net.pool().clone();
+    let mut frames: VecDeque<_> = (0..40).map(|_| pool.copy_of(&tcp_frame(5000))).collect();
+    bench.transmit(&mut frames);
+    assert_eq!(frames.len(), 40 - usize::from(LARGE_IN_FLIGHT));
+    let events = bench.net.events();
+    assert!(!events.arm());
+    bench.sent();
+    assert!(bench.device.borrow_mut().queues[1].interrupts());
+    assert!(events.deliver());
+    bench.transmit(&mut frames);
+    assert!(frames.is_empty());
+    bench.sent();
+    assert!(!events.deliver(), "nobody waits");
+    assert_eq!(format!("{pool:?}"), "FramePool { free: 0 small, 16 large }", "all are back, or freed");
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Structures {
             };
             let map = || {
                 let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_STRUCTURE);
-                function.map(place as u8, offset, length)
+                if length == 0 { None } else { function.map(place as u8, offset, length) }
             };
             match (head >> 24) as u8 {
                 COMMON if common.is_none() => common = map(),
@@ -288,7 +288,7 @@ impl Transport for PciTransport {
         }
         let offset: u16 = common.read(common::QUEUE_NOTIFY_OFFSET);
         let offset = usize::from(offset) * self.structures.notify_multiplier;
-        if offset % 2 != 0 || offset + 2 > self.structures.notify.len() {
+        if !offset.is_multiple_of(2) || offset + 2 > self.structures.notify.len() {
             return Err(TransportError::Layout(format!("queue {index} is notified outside of the device")));
         }
         let slot = usize::from(index);
