@@ -629,6 +629,14 @@ impl Flow {
         {
             return;
         }
+        if self.is_fin_alone_owed() {
+            // A fast retransmission that an ACK of all data overtakes makes smoltcp forget the FIN.
+            let segment =
+                ControlSegment { control: Control::Fin, sequence: self.send_user, ..self.acknowledgment() };
+            context.shared.count(|counters| counters.retransmitted += 1);
+            send_control(context.out, &segment, &self.wire.key);
+            return;
+        }
         let view = self.view();
         let segment = ControlSegment {
             control: Control::None,
@@ -650,12 +658,17 @@ impl Flow {
         }
     }
 
-    /// Whether the peer owes the acknowledgment of data that its window has room for.
+    /// Whether the peer owes the acknowledgment of data that its window has room for, or of our FIN.
     fn is_owed(&self) -> bool {
         let view = self.view();
-        is_synchronized(view.state)
-            && self.unacknowledged() > 0
-            && self.peer_window_end > view.send_unacknowledged
+        let data = self.unacknowledged() > 0 && self.peer_window_end > view.send_unacknowledged;
+        is_synchronized(view.state) && (data || self.is_fin_alone_owed())
+    }
+
+    fn is_fin_alone_owed(&self) -> bool {
+        matches!(self.state(), State::FinWait1 | State::Closing | State::LastAck)
+            && self.unacknowledged() == 0
+            && self.wire.send_next == self.send_user + 1
     }
 
     fn open(&mut self, context: &mut Context<'_>) {
