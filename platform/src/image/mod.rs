@@ -177,8 +177,9 @@ impl Image {
         if server == "dhcp" {
             return Ok(NtpServer::FromDhcp);
         }
-        (self.time_server)(server)
-            .ok_or_else(|| format!("--ntp={server}: this image resolves no names: give an address, or dhcp").into())
+        (self.time_server)(server).ok_or_else(|| {
+            format!("--ntp={server}: this image resolves no names: give an address, or dhcp").into()
+        })
     }
 
     fn stack_configuration(&self) -> Result<StackConfiguration, Failure> {
