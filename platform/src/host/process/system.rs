@@ -207,8 +207,9 @@ pub(super) fn socket_pair() -> Result<(RawFd, RawFd), ProcessError> {
 
 /// Forks. Returns `true` in the parent; the child ends when the parent does, and ignores the terminal's signals.
 pub(super) fn fork() -> Result<bool, ProcessError> {
-    // SAFETY: the process has one thread, so the child is a whole copy of it.
-    match unsafe { libc::fork() } {
+    // SAFETY: the process has one thread, so the child is a whole copy of it; and none of the locks and streams are in use
+    // that glibc's `fork` looks after.
+    match unsafe { libc::syscall(libc::SYS_fork) } {
         0 => {
             // SAFETY: no pointers; the signal handlers set are to ignore.
             unsafe {
