@@ -75,7 +75,8 @@ start_network() {
 
 start_passt() {
     rm -f "$STATE/passt.socket"
-    eval "nohup $COMPANION" >>"$STATE/passt.err" 2>&1 </dev/null &
+    # exec: a shell left in between would hold its caller's standard output open.
+    eval "exec nohup $COMPANION" >>"$STATE/passt.err" 2>&1 </dev/null &
     passt=$!
     waited=0
     while [ ! -S "$STATE/passt.socket" ]; do

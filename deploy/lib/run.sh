@@ -47,6 +47,19 @@ log_console() {
     '
 }
 
+# Where --net user publishes the service on this host.
+show_urls() {
+    [ "$NET" = user ] || return 0
+    for publication in $PUBLISH; do
+        split_publication "$publication"
+        case $PROTOCOL/$GUEST_PORT in
+            tcp/443) echo "published on https://$ADDRESS:$HOST_PORT/" ;;
+            tcp/80) echo "published on http://$ADDRESS:$HOST_PORT/" ;;
+            *) echo "published on $ADDRESS:$HOST_PORT/$PROTOCOL" ;;
+        esac
+    done
+}
+
 # Starts the image in the background, and waits until it serves or ends.
 run_in_background() {
     : >>"$STATE/console.log"
@@ -75,6 +88,7 @@ run_in_background() {
         mv "$STATE/first-password.new" "$STATE/first-password"
     fi
     cat "$STATE/started"
+    show_urls
     rm -f "$STATE/started" "$STATE/first-password.new"
 }
 
@@ -103,6 +117,7 @@ if [ "$DETACH" = yes ]; then
     eval "run_in_background $COMMAND"
 else
     status=0
+    show_urls
     eval "run_in_foreground $COMMAND" || status=$?
     stop_network
     exit "$status"

@@ -27,7 +27,9 @@ def test_events(account, name):
     assert etag.startswith('"') and etag.endswith('"'), "a strong ETag"
     put(account, f"{calendar}{name}.ics", EVENTS[name], "text/calendar", "-H", "If-None-Match: *", status=412)
     put(account, f"{calendar}{name}.ics", EVENTS[name], "text/calendar", "-H", 'If-Match: "other"', status=412)
-    again = EVENTS[name].replace(b"SUMMARY", b"LOCATION:here\r\nSUMMARY", 1)
+    again = EVENTS[name].replace(b"\nDTSTAMP", b"\nLOCATION:here\r\nDTSTAMP", 1).replace(
+        b"\ndtstamp", b"\nlocation:here\r\ndtstamp", 1)
+    assert again != EVENTS[name]
     put(account, f"{calendar}{name}.ics", again, "text/calendar", "-H", f"If-Match: {etag}", status=204)
     account.curl(f"{calendar}{name}.ics", "-H", f"If-None-Match: {etag}", status=200)
     assert account.curl(f"{calendar}{name}.ics") == again

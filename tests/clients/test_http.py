@@ -42,8 +42,11 @@ def test_no_one_gets_in_without_the_password(account):
 def test_too_much_is_refused(account):
     home = account.url + account.home("calendar")
     big = "x" * 100_000
-    answers = curl(account, "-H", f"X-Big: {big}", home)
+    answers = curl(account, "--http1.1", "-H", f"X-Big: {big}", home)
     assert answers[0][0] in ("431", "400"), answers
+    # Over HTTP/2 a header list beyond the announced limit ends the connection (RFC 9113, 10.5.1), not the server.
+    subprocess.run(["curl", "-sk", "--http2", "-H", f"X-Big: {big}", home], capture_output=True, check=False)
+    assert curl(account, "--http2", "-X", "PROPFIND", "-H", "Depth: 0", home)[0][0] == "207"
     deep = "<a>" * 5000 + "</a>" * 5000
     assert curl(account, "-X", "PROPFIND", "-H", "Depth: 0", "--data-binary", deep, home)[0][0] in ("400", "413")
     bomb = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "cc">]><propfind xmlns="DAV:"><prop>&b;</prop></propfind>'

@@ -69,12 +69,18 @@ def test_files_arrive_byte_for_byte_and_come_back(account, desk):
     home = account.home("calendar") + "desk-calendars/"
     listing = account.curl(home, "-X", "PROPFIND", "-H", "Depth: 1").decode()
     assert listing.count(".ics</") == len(EVENTS) - 2 + 100
-    account.curl(home + "many-7.ics", "-X", "DELETE", status=204)
+    # vdirsyncer names what it uploads by its UID.
+    account.curl(home + "many-7@skerry.ics", "-X", "DELETE", status=204)
     synchronise(desk)
     assert not (calendar / "many-7.ics").exists()
     (calendar / "many-8.ics").unlink()
     synchronise(desk)
-    account.curl(home + "many-8.ics", status=404)
+    account.curl(home + "many-8@skerry.ics", status=404)
+    for name, event in EVENTS.items():
+        if name not in ("split", "lower", "newlines"):
+            uid = f"{name}@skerry"
+            stored = account.curl(f"{home}{uid}.ics", status=200)
+            assert stored.replace(b"\r\n", b"\n").strip() == event.replace(b"\r\n", b"\n").strip(), name
 
 
 def test_khal_writes_and_reads(account, desk):

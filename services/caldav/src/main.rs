@@ -8,7 +8,7 @@ use caldav::configuration::{self, Configuration};
 use caldav::service::Service;
 use platform::http::{self, Server};
 use platform::image::{Failure, Image};
-use platform::observe::{Endpoints, Metrics};
+use platform::observe::Metrics;
 use platform::tls::{self, Identities};
 
 /// Connections that wait to be accepted on each port. They wait for a turn of the executor, not for a thread, so this
@@ -27,7 +27,8 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
         return Err(format!("unknown word {word}: the one mode is --hash-password USER").into());
     }
     let handle = image.handle().clone();
-    let configuration = Configuration::of_bundle(image.bundle())?;
+    let mut configuration = Configuration::of_bundle(image.bundle())?;
+    configuration.limits = configuration.limits.within_memory(image.memory_use().limit);
     let configured = certificate::configured(image.bundle())?;
     let storage = image.storage("storage").await?;
     let network = image.network("service")?;
@@ -35,9 +36,8 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     let arena = image.arena();
     let metrics = Metrics::of_image(&handle, move || arena.usage());
     metrics.add_network(&network);
-    let endpoints = Endpoints::new(metrics.clone());
     let (service, first_user) =
-        Service::open(&handle, storage.clone(), configuration, endpoints, &*entropy).await?;
+        Service::open(&handle, storage.clone(), configuration, &metrics, &*entropy).await?;
     if let Some(first_user) = first_user {
         image.print(&first_user.to_string());
     }

@@ -1,6 +1,8 @@
 //! The service: the protocol over the platform's HTTP and storage.
 
 mod first_user;
+mod held;
+mod metrics;
 
 use core::cell::RefCell;
 use core::fmt;
@@ -18,7 +20,7 @@ use platform::executor::Handle;
 use platform::http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use platform::http::{Body, HeaderValue, Method, Peer, Request, Response, StatusCode, body, text};
 use platform::net::Cidr;
-use platform::observe::Endpoints;
+use platform::observe::{Endpoints, Metrics};
 use platform::storage::{Storage, StorageError, WriteError};
 
 use crate::configuration::Configuration;
@@ -27,6 +29,8 @@ use crate::repository;
 use crate::users::{Credentials, Gate, Step, Users};
 
 pub use first_user::FirstUser;
+use held::Held;
+use metrics::{Counts, count};
 
 /// How many requests may wait for their password to be checked. Each check takes some tens of milliseconds, so the last
 /// in the queue waits for a few seconds.
@@ -49,6 +53,8 @@ pub struct Service {
     plain: bool,
     url: Option<String>,
     endpoints: Endpoints,
+    counts: Rc<Counts>,
+    held: Held,
     operators: Vec<Cidr>,
     /// Who is known to have a calendar and an address book.
     set_up: RefCell<BTreeSet<Rc<str>>>,
@@ -89,7 +95,7 @@ impl From<WriteError<repository::Error>> for StartError {
 }
 
 impl Service {
-    /// Prepares the storage. `endpoints` tell anybody whether all is well, and operators everything else. Where no user is configured there is one all the same ([`FirstUser`]); it comes back with
+    /// Prepares the storage, and tells `metrics` of it. Where no user is configured there is one all the same ([`FirstUser`]); it comes back with
     /// its password when it was made now, to be shown once.
     ///
     /// # Errors
@@ -99,7 +105,7 @@ impl Service {
         handle: &Handle,
         storage: Storage,
         mut configuration: Configuration,
-        endpoints: Endpoints,
+        metrics: &Metrics,
         entropy: &dyn Entropy,
     ) -> Result<(Rc<Self>, Option<FirstUser>), StartError> {
         storage.write(repository::prepare).await?;
@@ -109,6 +115,9 @@ impl Service {
             configuration.users.insert(name, user);
             shown = made;
         }
+        let counts = Rc::<Counts>::default();
+        metrics::register(metrics, Rc::clone(&counts), storage.clone());
+        let endpoints = Endpoints::new(metrics.clone());
         let checked = storage.clone();
         endpoints.add_check("storage", move || checked.read(|_| ()).map_err(|error| error.to_string()));
         let service = Self {
@@ -120,6 +129,8 @@ impl Service {
             plain: configuration.plain,
             url: configuration.url,
             endpoints,
+            counts,
+            held: Held::default(),
             operators: configuration.operators,
             set_up: RefCell::default(),
         };
@@ -139,6 +150,12 @@ impl Service {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let response = self.respond(request, peer).await;
+        self.counts.answered(response.status().as_u16());
+        response
+    }
+
+    async fn respond(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let session = match self.admit(&parts, peer).await {
             Ok(session) => session,
@@ -158,7 +175,7 @@ impl Service {
             return refusal;
         }
         match self.dav.accept(session, Request::from_parts(parts, body)) {
-            Ok(call) => self.run(call).await.map(Body::from),
+            Ok(call) => self.run(call).await,
             Err(response) => (*response).map(Body::from),
         }
     }
@@ -189,10 +206,15 @@ impl Service {
         self.log_in(request, peer.address.ip()).await
     }
 
-    async fn run(&self, call: Call) -> Response<Bytes> {
+    async fn run(&self, call: Call) -> Response<Body> {
         if !call.writes() {
+            // Slow readers of large answers must not fill the memory: as much as one answer may have is held for all
+            // of them, and then who asks waits.
+            if self.held.bytes() > self.dav.limits().response_bytes {
+                return later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1));
+            }
             return match self.storage.read(|transaction| call.read(transaction)) {
-                Ok(Ok(response)) => response,
+                Ok(Ok(response)) => response.map(|body| Body::from(self.held.hold(body))),
                 Ok(Err(error)) => failed(&error),
                 Err(error) => failed(&error),
             };
@@ -201,7 +223,7 @@ impl Service {
         let write = move |transaction: &redb::WriteTransaction| call.write(transaction);
         let written = if frees { self.storage.reclaim(write) } else { self.storage.write(write) };
         match written.await {
-            Ok(response) => response,
+            Ok(response) => response.map(Body::from),
             Err(WriteError::Rejected(error)) => failed(&error),
             Err(WriteError::Storage(error @ StorageError::Full { .. })) => {
                 log::warn!("{error}");
@@ -228,8 +250,8 @@ impl Service {
                     return Ok(());
                 }
             }
-            Ok(Err(error)) => return Err(failed(&error).map(Body::from)),
-            Err(error) => return Err(failed(&error).map(Body::from)),
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&error)),
         }
         self.set_up.borrow_mut().insert(Rc::clone(&session.user));
         Ok(())
@@ -248,7 +270,7 @@ impl Service {
         let credentials = match self.begin(credentials, address) {
             Step::Granted(user) => return Ok(user),
             Step::Verify(verification) => verification.into_credentials(),
-            Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
+            Step::Later(wait) => return Err(self.slow_down(wait)),
         };
         let Some(turn) = self.checks.enter() else {
             return Err(later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)));
@@ -258,18 +280,24 @@ impl Service {
         let verification = match self.begin(credentials, address) {
             Step::Granted(user) => return Ok(user),
             Step::Verify(verification) => verification,
-            Step::Later(wait) => return Err(later(StatusCode::TOO_MANY_REQUESTS, wait)),
+            Step::Later(wait) => return Err(self.slow_down(wait)),
         };
         let Ok(right) = verification.run() else {
             log::warn!("not enough memory to check a password");
             return Err(later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)));
         };
         drop(pass);
+        count(if right { &self.counts.right_passwords } else { &self.counts.wrong_passwords });
         let granted = self.users.borrow_mut().finish(&verification, right, self.handle.now());
         granted.ok_or_else(|| {
             log::info!("wrong name or password from {address}");
             challenge()
         })
+    }
+
+    fn slow_down(&self, wait: Duration) -> Response<Body> {
+        count(&self.counts.slowed_down);
+        later(StatusCode::TOO_MANY_REQUESTS, wait)
     }
 
     fn begin(&self, credentials: Credentials, address: IpAddr) -> Step {
@@ -317,13 +345,13 @@ fn later(status: StatusCode, wait: Duration) -> Response<Body> {
     response
 }
 
-fn failed(error: &dyn fmt::Display) -> Response<Bytes> {
+fn failed(error: &dyn fmt::Display) -> Response<Body> {
     log::error!("{error}");
-    dav::fault()
+    dav::fault().map(Body::from)
 }
 
-fn status(status: StatusCode) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }

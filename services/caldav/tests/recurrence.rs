@@ -43,5 +43,6 @@ fn rules_make_the_times_that_dateutil_makes() {
             }
         }
     }
+    assert_eq!(include_str!("data/recurrence/rules.txt").lines().count(), 800);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -189,8 +189,9 @@ impl FlowKey {
     }
 }
 
-/// First of the dynamic ports (RFC 6335 clause 6).
-const FIRST_EPHEMERAL: u16 = 49_152;
+/// Where ports for connections that we open begin: more of them than RFC 6335's dynamic ports, as RFC 6056 clause 3.2 has
+/// it, for a guess to be harder, and above those that services listen on.
+const FIRST_EPHEMERAL: u16 = 16_384;
 
 impl Core {
     fn choose_port(&self, key: FlowKey) -> io::Result<FlowKey> {
@@ -201,7 +202,8 @@ impl Core {
             };
         }
         for _ in 0..PORT_ATTEMPTS {
-            let port = FIRST_EPHEMERAL | self.entropy.next_u64() as u16;
+            let offset = self.entropy.next_u64() % u64::from(u16::MAX - FIRST_EPHEMERAL + 1);
+            let port = FIRST_EPHEMERAL + offset as u16;
             let key = FlowKey { local: SocketAddr::new(key.local.ip(), port), ..key };
             if !self.by_key.contains_key(&key) {
                 return Ok(key);

@@ -8,6 +8,9 @@
 //! **grows** buffers, which smoltcp cannot: at a moment when nothing is in flight or unread, the socket is staged
 //! anew with larger ones. It also makes a connection out of a **SYN cookie**.
 
+mod recovery;
+mod staging;
+
 use core::task::Waker;
 use core::time::Duration;
 use std::io;
@@ -20,7 +23,7 @@ use smoltcp::wire::IpListenEndpoint;
 use super::demux::FlowKey;
 use super::device::{FlowDevice, Interfaces, Wire, endpoint, interface, platform_time, smoltcp_time};
 use super::limits::{
-    CHALLENGE_INTERVAL, FOLD_AFTER, GROWTH, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, LINGER, LONGEST_LINGER,
+    CHALLENGE_INTERVAL, FOLD_AFTER, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, LINGER, LONGEST_LINGER,
     LONGEST_RETRANSMISSION, MINIMUM_MTU_V4, MINIMUM_MTU_V6, MTU_STEP, SMALL_BUFFER, STUCK_AFTER, TIME_WAIT,
     USER_TIMEOUT,
 };
@@ -29,7 +32,7 @@ use super::segment::{Control, ControlSegment, DEFAULT_MSS, PROTOCOL, Segment, Sy
 use super::sequence::{Sequence, seed_for};
 use super::shared::{BufferShare, FlowId, Shared};
 use super::validate::{Verdict, View, judge};
-use crate::device::{Instant, OffloadSupport};
+use crate::device::Instant;
 use crate::executor::TimerKey;
 use crate::net::{IpOutput, IpPacket};
 
@@ -291,85 +294,6 @@ impl Flow {
         self.peer_window_largest = self.peer_window_largest.max(window);
     }
 
-    /// The window field in which a peer that acknowledges this number announces all it ever did. Rounded up: with data in
-    /// flight the window must not seem closed, as smoltcp would then probe behind that data and never repeat it.
-    fn window_field(&self, acknowledgment: Sequence) -> u16 {
-        let window = self.peer_window_end.ahead_of(acknowledgment).max(0).cast_unsigned();
-        window.div_ceil(1 << self.peer.scale.unwrap_or(0)).min(u32::from(u16::MAX)) as u16
-    }
-
-    /// Puts a new socket in place, established and with nothing in flight, at the sequence numbers of this connection.
-    /// False if smoltcp did not follow, which ends the connection.
-    fn stage(&mut self, shared: &Rc<Shared>, sizes: Sizes, now: Instant) -> bool {
-        self.phase = Phase::Closed;
-        let key = self.wire.key;
-        let first = self.send_user - 1;
-        let receive_next = self.receive_user;
-        let mut socket = Socket::new(shared, sizes, self.nodelay);
-        if socket.tcp_mut().listen(self.listen_endpoint()).is_err() {
-            return false;
-        }
-        // The SYN lies one round trip back, so that the socket's first measurement of it is right.
-        let then = Instant::from_nanos(now.as_nanos().saturating_sub(self.round_trip.as_nanos() as u64));
-        let mut device = FlowDevice::stage(self.wire.mtu, OffloadSupport::default());
-        let mut interface = interface(&mut device, seed_for(first), then);
-
-        let syn = ControlSegment {
-            control: Control::Syn,
-            sequence: receive_next - 1,
-            acknowledgment: None,
-            window: u16::MAX,
-            options: Some(self.peer),
-        };
-        let mut buffer = [0; 128];
-        let length = syn.packet_length(key.remote, key.local);
-        syn.emit(key.remote, key.local, &mut buffer[..length]);
-        device.set_input(&buffer[..length]);
-        interface.poll_ingress_single(smoltcp_time(then), &mut device, &mut socket.set);
-        interface.poll_egress(smoltcp_time(then), &mut device, &mut socket.set);
-        if device.staged() != Some(first) {
-            return false;
-        }
-
-        let field = self.window_field(self.send_user);
-        let acknowledgment = ControlSegment {
-            control: Control::None,
-            sequence: receive_next,
-            acknowledgment: Some(first + 1),
-            window: field,
-            options: None,
-        };
-        let mut buffer = [0; 128];
-        let length = acknowledgment.packet_length(key.remote, key.local);
-        acknowledgment.emit(key.remote, key.local, &mut buffer[..length]);
-        device.set_input(&buffer[..length]);
-        interface.poll_ingress_single(smoltcp_time(now), &mut device, &mut socket.set);
-        if socket.tcp().state() != State::Established {
-            return false;
-        }
-        self.probe_at = now + KEEPALIVE_INTERVAL;
-        self.sizes = sizes;
-        self.wire.socket_scale = if self.wire.scaling { scale_for(sizes.receive) } else { 0 };
-        self.phase = Phase::Active(socket);
-        true
-    }
-
-    /// The socket of a connection that has one or can have one again.
-    pub(super) fn unfold(&mut self, shared: &Rc<Shared>, now: Instant) -> Option<&mut Socket> {
-        if matches!(self.phase, Phase::Folded) {
-            // A window once announced must be kept, if there is memory at all; the send buffer starts small again.
-            let receive = if shared.is_short() { SMALL_BUFFER } else { self.sizes.receive };
-            if !self.stage(shared, Sizes { receive, send: SMALL_BUFFER }, now) {
-                self.error = Some(io::ErrorKind::ConnectionAborted);
-            }
-        }
-        self.last_activity = now;
-        match &mut self.phase {
-            Phase::Active(socket) => Some(socket),
-            _ => None,
-        }
-    }
-
     /// The state by its name in RFC 9293.
     pub(super) fn state(&self) -> State {
         match &self.phase {
@@ -422,17 +346,6 @@ impl Flow {
             Phase::Folded => self.sizes.receive,
             _ => 0,
         }
-    }
-
-    /// Whether a socket made anew at the next sequence numbers would lack nothing.
-    fn is_quiet(&self) -> bool {
-        let Phase::Active(socket) = &self.phase else { return false };
-        let tcp = socket.tcp();
-        tcp.state() == State::Established
-            && tcp.send_queue() == 0
-            && tcp.recv_queue() == 0
-            && self.wire.send_next == self.send_user
-            && self.receive_highest <= self.receive_user
     }
 
     /// Takes a segment for this connection.
@@ -603,61 +516,6 @@ impl Flow {
         more
     }
 
-    /// Asks a peer that has long been silent for an ACK (RFC 9293 3.8.4). Not by smoltcp's keepalive: that repeats a byte of
-    /// its invention, which a peer takes for data if the true byte there has not reached it.
-    fn probe(&mut self, context: &mut Context<'_>) {
-        if !matches!(self.phase, Phase::Active(_))
-            || !is_synchronized(self.state())
-            || context.now < self.probe_at
-        {
-            return;
-        }
-        self.probe_at = context.now + KEEPALIVE_INTERVAL;
-        let segment =
-            ControlSegment { sequence: self.view().send_unacknowledged - 1, ..self.acknowledgment() };
-        send_control(context.out, &segment, &self.wire.key);
-    }
-
-    /// Has smoltcp send again what it forgot about. Its fast retransmission sends a whole segment even beyond the peer's
-    /// window, and its probes of a closed window go behind that; then nothing remembers the data in between. Three
-    /// duplicate ACKs remind it.
-    fn unstick(&mut self, context: &mut Context<'_>) {
-        if !self
-            .stuck_since
-            .take_if(|since| context.now >= *since + STUCK_AFTER)
-            .is_some_and(|_| self.is_owed())
-        {
-            return;
-        }
-        let view = self.view();
-        let segment = ControlSegment {
-            control: Control::None,
-            sequence: view.receive_next,
-            acknowledgment: Some(view.send_unacknowledged),
-            window: self.window_field(view.send_unacknowledged),
-            options: None,
-        };
-        let key = self.wire.key;
-        let mut buffer = [0; 128];
-        let length = segment.packet_length(key.remote, key.local);
-        segment.emit(key.remote, key.local, &mut buffer[..length]);
-        let Phase::Active(socket) = &mut self.phase else { return };
-        for _ in 0..4 {
-            let mut device =
-                FlowDevice::network(context.out, &mut self.wire, 0).with_input(&buffer[..length]);
-            let interface = context.interfaces.get(&mut device, context.now);
-            interface.poll_ingress_single(smoltcp_time(context.now), &mut device, &mut socket.set);
-        }
-    }
-
-    /// Whether the peer owes the acknowledgment of data that its window has room for.
-    fn is_owed(&self) -> bool {
-        let view = self.view();
-        is_synchronized(view.state)
-            && self.unacknowledged() > 0
-            && self.peer_window_end > view.send_unacknowledged
-    }
-
     fn open(&mut self, context: &mut Context<'_>) {
         let now = context.now;
         let key = self.wire.key;
@@ -709,12 +567,13 @@ impl Flow {
             self.abort();
         }
         match self.state() {
-            State::TimeWait if matches!(self.phase, Phase::Active(_)) => {
-                // smoltcp's socket is not needed to sit out the time, once our last ACK is out.
-                if self.wire.acknowledged == Some(self.receive_next()) {
-                    self.save_leftover();
-                    self.phase = Phase::TimeWait { until: now + TIME_WAIT };
-                }
+            // smoltcp's socket is not needed to sit out the time, once our last ACK is out.
+            State::TimeWait
+                if matches!(self.phase, Phase::Active(_))
+                    && self.wire.acknowledged == Some(self.receive_next()) =>
+            {
+                self.save_leftover();
+                self.phase = Phase::TimeWait { until: now + TIME_WAIT };
             }
             State::Closed => self.close_down(shared),
             // smoltcp lets a socket whose handshake was reset listen again.
@@ -825,62 +684,6 @@ impl Flow {
         }
     }
 
-    /// Grows the receive buffer of a peer that has more to say. True if it did: the peer has to be told.
-    fn grow_receive(&mut self, shared: &Rc<Shared>, now: Instant) -> bool {
-        if self.received < 2 * self.sizes.receive || !self.is_quiet() || self.detached {
-            return false;
-        }
-        self.received = 0;
-        let receive = (self.sizes.receive * GROWTH).min(shared.limits.receive_buffer);
-        if receive <= self.sizes.receive || !shared.may_grow(receive) {
-            return false;
-        }
-        let staged = self.stage(shared, Sizes { receive, ..self.sizes }, now);
-        if !staged {
-            self.error = Some(io::ErrorKind::ConnectionAborted);
-        }
-        staged
-    }
-
-    /// Whether the send buffer is too small for an application that has `length` bytes, and can soon be made larger.
-    pub(super) fn is_growing_send(&mut self, shared: &Rc<Shared>, length: usize, now: Instant) -> bool {
-        let Phase::Active(socket) = &self.phase else { return false };
-        let tcp = socket.tcp();
-        let room = tcp.send_capacity() - tcp.send_queue();
-        if length <= room && !self.wants_room {
-            return false;
-        }
-        let larger = (self.sizes.send * GROWTH).min(shared.limits.send_buffer);
-        if larger <= self.sizes.send || !shared.may_grow(larger) || tcp.state() != State::Established {
-            self.wants_room = false;
-            return false;
-        }
-        if !self.wants_room {
-            // What fits is sent first; then the buffer is let run empty.
-            self.wants_room = true;
-            if room > 0 && tcp.send_queue() > 0 {
-                return false;
-            }
-        }
-        if tcp.send_queue() > 0 || self.wire.send_next != self.send_user {
-            return true;
-        }
-        self.wants_room = false;
-        if self.is_quiet() {
-            let mut send = larger;
-            while send < length && send < shared.limits.send_buffer {
-                send = (send * GROWTH).min(shared.limits.send_buffer);
-            }
-            if !shared.may_grow(send) {
-                send = larger;
-            }
-            if !self.stage(shared, Sizes { send, ..self.sizes }, now) {
-                self.error = Some(io::ErrorKind::ConnectionAborted);
-            }
-        }
-        false
-    }
-
     /// Reads: lends the next received bytes to `read`, which returns how many it took. `None` when there are none.
     pub(super) fn read_with(&mut self, read: impl FnOnce(&[u8]) -> usize) -> Option<usize> {
         if !self.leftover.is_empty() {
@@ -977,7 +780,7 @@ impl Flow {
     /// to send must fit into the window already.
     fn close_socket(&mut self) {
         let Phase::Active(socket) = &mut self.phase else { return };
-        let fits = self.send_user + 1 <= self.peer_window_end || socket.tcp().send_queue() == 0;
+        let fits = self.send_user < self.peer_window_end || socket.tcp().send_queue() == 0;
         if self.closing && (fits || socket.tcp().state() != State::CloseWait) {
             socket.tcp_mut().close();
         }

@@ -9,8 +9,9 @@ pub struct TcpLimits {
     pub connections: usize,
     /// Handshakes that one listener keeps state for. Past that it answers with SYN cookies (RFC 4987), which need none.
     pub half_open: usize,
-    /// Bytes of socket buffers, of all connections together, up to which buffers grow. Past half of it new connections
-    /// still get their first, small buffers; past all of it nothing does until others fold or close.
+    /// Bytes of socket buffers, of all connections together, up to which buffers grow. Past it connections still have their
+    /// small buffers while something is in flight or unread, but fold at once when not, and SYNs are answered with cookies:
+    /// so the most there can be is 8 KiB for each of `connections`, if all of them are stuck.
     pub buffer_memory: usize,
     /// Largest receive buffer of one connection, in bytes: what it can receive in a round trip.
     pub receive_buffer: usize,

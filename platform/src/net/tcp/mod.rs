@@ -25,7 +25,14 @@
 //!
 //! What smoltcp 0.14 does not do, and this module cannot add from outside: a sender does not use SACK, so several losses in
 //! one window cost a retransmission timeout (of at least a second); timestamps (RFC 7323) are not sent, so sequence numbers
-//! are not protected against wrapping; there is no ECN. The initial congestion window is two segments.
+//! are not protected against wrapping; there is no ECN. The initial congestion window is two segments. After an ICMP "too
+//! big" the segments in flight are cut anew by the retransmission timeout, not at once.
+//!
+//! What it does wrong, and where that is put right (each was found by the simulation): bare ACKs with a rewound sequence
+//! number (`device`, `Wire::pass`); IPv6 packets for segmentation offload dropped (`device`, `interface_mtu`); keepalives
+//! with a byte that may pass for data (`flow::recovery`); windows that overtaken segments close again (`flow`,
+//! `peer_window_end`); window updates ignored in LAST-ACK (`flow`, `close_socket`); data beyond the window, or a FIN, that no
+//! timer remembers (`flow::recovery`).
 
 mod counters;
 mod demux;

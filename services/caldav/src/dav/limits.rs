@@ -27,6 +27,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The same for an image with this much memory, in bytes: an answer has at most an eighth of it. While it is being
+    /// written it may take twice its size, and others are held that are not yet sent.
+    #[must_use]
+    pub fn within_memory(mut self, memory: usize) -> Self {
+        self.response_bytes = self.response_bytes.min(memory / 8);
+        self
+    }
+}
+
 /// Most properties that one request may ask for or change.
 pub(crate) const MAX_PROPERTIES: usize = 256;
 /// Longest value of a property kept for people: a name, a description, a colour.

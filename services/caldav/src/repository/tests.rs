@@ -152,6 +152,19 @@ fn a_change_that_is_dropped_or_refused_leaves_nothing() {
 }
 
 #[test]
+fn what_changes_nothing_makes_no_commit() {
+    let database = with_work();
+    let put = || {
+        change(&database, |change| {
+            change.put(Home::Calendars, "work", "a.ics", b"a", &event("a")).map(|_| ())
+        })
+    };
+    let first = put().unwrap();
+    assert_eq!(put().unwrap(), first);
+    assert_eq!(exported(&database).git(&["rev-list", "--count", "main"]), "2\n");
+}
+
+#[test]
 fn refusals_name_their_reason() {
     let database = with_work();
     let put = |collection: &str, name: &str, uid: &str| {

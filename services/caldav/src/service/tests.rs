@@ -37,9 +37,7 @@ async fn start(
     let options = StorageOptions::new("caldav", 16 << 20);
     let storage = Storage::open(handle, Box::new(disk), &options).await.unwrap();
     let metrics = Metrics::of_image(handle, || MemoryUse { allocated: 1, limit: 2 });
-    Service::open(handle, storage, configuration, Endpoints::new(metrics), &SeededEntropy::new(7))
-        .await
-        .unwrap()
+    Service::open(handle, storage, configuration, &metrics, &SeededEntropy::new(7)).await.unwrap()
 }
 
 fn authorization(user: &str, password: &str) -> String {
@@ -215,6 +213,13 @@ fn metrics_are_for_operators() {
         service.storage.close().await.unwrap();
         let (service, _) = start(&handle, disk, configuration("operators = [\"192.0.2.0/24\"]")).await;
         assert_eq!(send(&service, "GET", "/metrics", "", "").await, 200);
+        send(&service, "GET", "/", &authorization("alice", "password"), "").await;
+        let answer = service.answer(request("GET", "/metrics", "", ""), peer(true)).await;
+        let numbers = body::collect(answer.into_body(), 1 << 20).await.unwrap();
+        let numbers = core::str::from_utf8(&numbers).unwrap();
+        for line in ["caldav_passwords_total{outcome=\"right\"} 1", "caldav_answers_total{class=\"2xx\"} 2"] {
+            assert!(numbers.lines().any(|found| found == line), "{line} in {numbers}");
+        }
         assert_eq!(send(&service, "GET", "/calendars/", "", "").await, 401);
     });
 }
