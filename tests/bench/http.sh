@@ -26,12 +26,12 @@ wait_for_port skb-client "$PEER" 80 || exit 1
 requests() {
     in_client wrk -t1 -c64 -d"${SECONDS_EACH}s" "http://$1/" | awk '/^Requests\/sec/ { print $2 } /Non-2xx/ { bad = 1 } END { exit bad }'
 }
-# Interleaved, and the median of three: the machine is never quite still.
-for round in 1 2 3; do
+# Interleaved, and the median: the machine is never quite still.
+for round in $(seq "${ROUNDS:-3}"); do
     requests "$OURS" >>"$WORK/http-ours.$$"
     requests "$PEER" >>"$WORK/http-peer.$$"
+    echo "round $round: $(tail -n 1 "$WORK/http-ours.$$") $(tail -n 1 "$WORK/http-peer.$$")"
 done
-median() { sort -n "$1" | sed -n 2p; }
 at_least "HTTP requests a second, process on tap against nginx" "$(median "$WORK/http-ours.$$")" "$(median "$WORK/http-peer.$$")" 1.0
 rm -f "$WORK"/http-*."$$"
 finish

@@ -66,11 +66,11 @@ start_ours() {
     wait_for_line '^ready ' "$WORK/bench-$service.log" "$OUR_PID"
 }
 
-# wait_for_line PATTERN FILE PID
+# wait_for_line PATTERN FILE PID [TENTHS-OF-A-SECOND]
 wait_for_line() {
     waited=0
     until grep -q "$1" "$2"; do
-        if ! kill -0 "$3" 2>/dev/null || [ "$waited" -ge 600 ]; then
+        if ! kill -0 "$3" 2>/dev/null || [ "$waited" -ge "${4:-600}" ]; then
             cat "$2" >&2
             return 1
         fi
@@ -104,6 +104,11 @@ clean_up() {
 }
 trap clean_up EXIT
 clean_up
+
+# median FILE: the middle one of its numbers, an odd count of them.
+median() {
+    sort -n "$1" | awk '{ value[NR] = $1 } END { print value[(NR + 1) / 2] }'
+}
 
 # figure NAME of a line of name=value words.
 figure() {

@@ -14,7 +14,7 @@ status=0
 for bench in "$@"; do
     printf '\n-- %s\n' "$bench"
     case $bench in
-        flows) cargo run -q --release --locked -p flows || status=1 ;;
+        flows) cargo run -q --release --locked -p bench-flows || status=1 ;;
         *) "$BENCH/$bench.sh" || status=1 ;;
     esac
 done
