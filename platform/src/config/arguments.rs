@@ -73,7 +73,7 @@ pub struct Arguments {
     pub ipv6_gateway: Option<Ipv6Addr>,
     /// `--dns=ADDRESS`, each time it is given.
     pub dns: Vec<IpAddr>,
-    /// `--ntp=ADDRESS|dhcp`: the server that sets the clock.
+    /// `--ntp=ADDRESS|NAME|dhcp`: the server that sets the clock.
     pub ntp: Option<String>,
     /// `--hostname=NAME`.
     pub hostname: Option<String>,

@@ -10,7 +10,8 @@ use crate::config::{Arguments, Bundle, Manifest, help};
 use crate::executor::Executor;
 use crate::host::{Machine, guest, process};
 use crate::memory::Arena;
-use crate::{observe, storage};
+use crate::net::NtpServer;
+use crate::observe;
 
 /// Exit status of an image whose service failed.
 pub const EXIT_FAILURE: u8 = 1;
@@ -53,6 +54,9 @@ where
         eprintln!("{} {}", manifest.name, env!("CARGO_PKG_VERSION"));
         return Ok(0);
     }
+    if arguments.check_storage && manifest.devices.block.is_empty() {
+        return Err(format!("--check-storage: {} has no storage", manifest.name).into());
+    }
     let machine = machine(arena, &manifest, &arguments)?;
     observe::start(&machine, arguments.log_level);
     let bundle = match &machine.bundle {
@@ -68,7 +72,7 @@ where
     }
     let executor = Executor::new(Rc::clone(&machine.clock));
     let Machine { kind, host, entropy, console, nets, blocks, shutdown, .. } = machine;
-    let mut image = Image {
+    let image = Image {
         manifest,
         arguments,
         bundle,
@@ -79,15 +83,10 @@ where
         blocks,
         shutdown,
         arena,
+        time_server: |host| host.parse().ok().map(NtpServer::Address),
         kind,
     };
-    let done = if image.arguments.check_storage {
-        let device = image.block("storage")?;
-        executor.run(&*host, check_storage(image, device))
-    } else {
-        executor.run(&*host, service(image))
-    };
-    Ok(match done {
+    Ok(match executor.run(&*host, service(image)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             console.write(format!("{error}\n").as_bytes());
@@ -120,10 +119,4 @@ fn machine(arena: &'static Arena, manifest: &Manifest, arguments: &Arguments) ->
         blocks: arguments.blocks.clone(),
         bundle: arguments.config.clone(),
     })?)
-}
-
-async fn check_storage(image: Image, device: Box<dyn crate::device::Block>) -> Result<(), Failure> {
-    let report = storage::check(image.handle(), device).await?;
-    image.print(&report.to_string());
-    if report.is_sound() { Ok(()) } else { Err("the storage is damaged".into()) }
 }

@@ -26,6 +26,10 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     if let Some(word) = image.arguments().service.first() {
         return Err(format!("unknown word {word}: the one mode is --hash-password USER").into());
     }
+    if image.arguments().check_storage {
+        return image.check_storage("storage").await;
+    }
+    image.resolve_names();
     let handle = image.handle().clone();
     let mut configuration = Configuration::of_bundle(image.bundle())?;
     configuration.limits = configuration.limits.within_memory(image.memory_use().limit);
@@ -60,7 +64,7 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     let acceptor = Rc::new(tls::Acceptor::http(&handle, &identities));
     let secure = tls::Listener::new(network.listen(443, BACKLOG)?, acceptor);
     let plain = network.listen(80, BACKLOG)?;
-    let server = Server::new(&handle, http::Limits::default(), service.handler());
+    let server = Server::with_http2(&handle, http::Limits::default(), service.handler());
     metrics.add_http(server.statistics());
 
     let urls: Vec<String> = addresses
