@@ -8,8 +8,10 @@
 //! async fn service(mut image: Image) -> Result<(), Failure> { ... }
 //! ```
 
+mod reload;
 mod start;
 
+pub use reload::Reloads;
 pub use start::{EXIT_CONFIGURATION, EXIT_FAILURE, start};
 
 use core::fmt;
@@ -51,6 +53,7 @@ pub struct Image {
     manifest: Manifest,
     arguments: Arguments,
     bundle: Bundle,
+    reloads: Option<Reloads>,
     handle: Handle,
     entropy: Rc<dyn Entropy>,
     console: Rc<dyn Console>,
@@ -118,6 +121,11 @@ impl Image {
         &self.bundle
     }
 
+    /// The bundles that replace the first one while the image runs. `None` when they have been taken.
+    pub fn reloads(&mut self) -> Option<Reloads> {
+        self.reloads.take()
+    }
+
     /// Completes when the image is to stop.
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
@@ -177,8 +185,9 @@ impl Image {
         if server == "dhcp" {
             return Ok(NtpServer::FromDhcp);
         }
-        (self.time_server)(server)
-            .ok_or_else(|| format!("--ntp={server}: this image resolves no names: give an address, or dhcp").into())
+        (self.time_server)(server).ok_or_else(|| {
+            format!("--ntp={server}: this image resolves no names: give an address, or dhcp").into()
+        })
     }
 
     fn stack_configuration(&self) -> Result<StackConfiguration, Failure> {
