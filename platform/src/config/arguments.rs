@@ -142,7 +142,11 @@ const TABLE: [(&str, &str, &str); 19] = [
     ("--net", "NAME:tap=INTERFACE|stream=SOCKET|stream-fd=NUMBER", "process: a network device"),
     ("--mac", "XX:XX:XX:XX:XX:XX", "process: the Ethernet address of the next network device"),
     ("--block", "NAME:file=PATH", "process: a block device"),
-    ("--config", "FILE", "process: the configuration, a tar archive or a TOML file (a VM has it as initrd)"),
+    (
+        "--config",
+        "FILE",
+        "process: the configuration, a tar archive or a TOML file; SIGHUP reads it again. A VM has it as initrd, or as the block device after the service's",
+    ),
     ("--", "WORD...", "words for the service"),
 ];
 

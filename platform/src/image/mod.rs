@@ -8,8 +8,10 @@
 //! async fn service(mut image: Image) -> Result<(), Failure> { ... }
 //! ```
 
+mod reload;
 mod start;
 
+pub use reload::Reloads;
 pub use start::{EXIT_CONFIGURATION, EXIT_FAILURE, start};
 
 use core::fmt;
@@ -51,6 +53,7 @@ pub struct Image {
     manifest: Manifest,
     arguments: Arguments,
     bundle: Bundle,
+    reloads: Option<Reloads>,
     handle: Handle,
     entropy: Rc<dyn Entropy>,
     console: Rc<dyn Console>,
@@ -116,6 +119,11 @@ impl Image {
     #[must_use]
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// The bundles that replace the first one while the image runs. `None` when they have been taken.
+    pub fn reloads(&mut self) -> Option<Reloads> {
+        self.reloads.take()
     }
 
     /// Completes when the image is to stop.

@@ -4,7 +4,8 @@ use core::future::Future;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use super::{Failure, Image};
+use super::reload::Source;
+use super::{Failure, Image, Reloads, take};
 use crate::boot;
 use crate::config::{Arguments, Bundle, Manifest, help};
 use crate::executor::Executor;
@@ -18,6 +19,9 @@ pub const EXIT_FAILURE: u8 = 1;
 
 /// Exit status of an image that was configured wrongly, or lacks a device.
 pub const EXIT_CONFIGURATION: u8 = 2;
+
+/// The block device with the configuration bundle. In a virtual machine it is the one after those of the manifest.
+const CONFIGURATION_DEVICE: &str = "config";
 
 /// Runs a service. Called by the `main` that [`image!`](crate::image!) makes.
 pub fn start<F>(arena: &'static Arena, manifest: &str, service: impl FnOnce(Image) -> F) -> ExitCode
@@ -57,12 +61,10 @@ where
     if arguments.check_storage && manifest.devices.block.is_empty() {
         return Err(format!("--check-storage: {} has no storage", manifest.name).into());
     }
-    let machine = machine(arena, &manifest, &arguments)?;
+    let mut machine = machine(arena, &manifest, &arguments)?;
     observe::start(&machine, arguments.log_level);
-    let bundle = match &machine.bundle {
-        Some(bytes) => Bundle::read(bytes, &format!("{}.toml", manifest.name))?,
-        None => Bundle::default(),
-    };
+    let executor = Executor::new(Rc::clone(&machine.clock));
+    let (bundle, reloads) = configuration(&executor, &mut machine, &manifest)?;
     if !boot::is_guest() {
         if arguments.verbose {
             let names: Vec<_> = process::SYSTEM_CALLS.iter().map(|(name, _)| *name).collect();
@@ -70,12 +72,12 @@ where
         }
         process::lock_down()?;
     }
-    let executor = Executor::new(Rc::clone(&machine.clock));
     let Machine { kind, host, entropy, console, nets, blocks, shutdown, .. } = machine;
     let image = Image {
         manifest,
         arguments,
         bundle,
+        reloads: Some(reloads),
         handle: executor.handle(),
         entropy,
         console: Rc::clone(&console),
@@ -99,6 +101,29 @@ where
     })
 }
 
+/// Reads the bundle from the block device `config` if there is one, else from what the host was given.
+fn configuration(
+    executor: &Executor,
+    machine: &mut Machine,
+    manifest: &Manifest,
+) -> Result<(Bundle, Reloads), Failure> {
+    let (bytes, source) = match (take(&mut machine.blocks, CONFIGURATION_DEVICE), machine.bundle_file.take())
+    {
+        (Some(device), _) => {
+            let mut source = Source::Device(device);
+            let reading = async move { source.read().await.map(|bytes| (Some(bytes), source)) };
+            executor.run(&*machine.host, reading)??
+        }
+        (None, Some(file)) => (machine.bundle.take(), Source::File(file)),
+        (None, None) => (machine.bundle.take(), Source::Fixed),
+    };
+    let file = format!("{}.toml", manifest.name);
+    let bundle = bytes.as_deref().map(|bytes| Bundle::read(bytes, &file)).transpose()?;
+    let first = bytes.as_deref().unwrap_or_default();
+    let reloads = Reloads::new(executor.handle(), machine.reload.clone(), source, file, first);
+    Ok((bundle.unwrap_or_default(), reloads))
+}
+
 /// Gathers what the host has. In the process this gives the arena its memory first.
 fn machine(arena: &'static Arena, manifest: &Manifest, arguments: &Arguments) -> Result<Machine, Failure> {
     if boot::is_guest() {
@@ -109,6 +134,9 @@ fn machine(arena: &'static Arena, manifest: &Manifest, arguments: &Arguments) ->
         }
         for (device, name) in machine.blocks.iter_mut().zip(&manifest.devices.block) {
             device.name.clone_from(name);
+        }
+        if let Some(device) = machine.blocks.get_mut(manifest.devices.block.len()) {
+            CONFIGURATION_DEVICE.clone_into(&mut device.name);
         }
         return Ok(machine);
     }
