@@ -21,7 +21,8 @@ run_in_foreground() {
     mkfifo -m 600 "$console"
     log_console <"$console" &
     reader=$!
-    "$@" >"$console" 2>&1 </dev/null &
+    # In a session of its own: the terminal's Ctrl-C is for this script, which asks the image to stop.
+    setsid "$@" >"$console" 2>&1 </dev/null &
     pid=$!
     rm -f "$console"
     echo "$pid" >"$STATE/pid"
