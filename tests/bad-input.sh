@@ -27,10 +27,6 @@ ip netns exec skt-bad ip tuntap add dev sktap mode tap vnet_hdr
 ip netns exec skt-bad ip addr add 10.78.0.1/24 dev sktap
 ip netns exec skt-bad ip link set sktap up
 
-image() {
-    ip netns exec skt-bad "$CALDAV" --net=service:tap=sktap "--ipv4=$OURS/24" --ipv6=none "$@"
-}
-
 # refuses WHAT PATTERN ARGUMENT...: the image must end by itself with an error that has the pattern.
 refuses() {
     what=$1 pattern=$2
@@ -79,7 +75,9 @@ check "the foreign disk is as it was" test "$(sha256sum <foreign.img)" = "$forei
 # A running image, on a disk that will fill up.
 start() {
     : >log
-    image --memory=128 "--block=storage:file=$1" --config=users.toml >log 2>&1 </dev/null &
+    # `ip` becomes the image: the signal that stops it must not go to a shell in between.
+    ip netns exec skt-bad "$CALDAV" --net=service:tap=sktap "--ipv4=$OURS/24" --ipv6=none --memory=128 \
+        "--block=storage:file=$1" --config=users.toml >log 2>&1 </dev/null &
     IMAGE=$!
     waited=0
     until grep -q '^ready ' log; do
@@ -91,9 +89,12 @@ start() {
         waited=$((waited + 1))
     done
 }
-stop() {
+# stops WHAT: the image ends with status 0. Not within `check`: a subshell cannot wait for what is no child of its own.
+stops() {
     kill -TERM "$IMAGE"
     wait "$IMAGE"
+    status=$?
+    check "$1" test "$status" -eq 0
 }
 curl_in() {
     ip netns exec skt-bad curl -s --max-time 60 -u t:t "$@"
@@ -126,11 +127,11 @@ while [ "$number" -lt "$stored" ]; do
     number=$((number + 1))
 done
 check "what it acknowledged before is all there" test "$stored" -gt 10 -a "$lost" -eq 0
-check "it stops cleanly" stop
+stops "it stops cleanly"
 start full.img
 check "and starts again, with everything" test "$(status_of "http://$OURS/calendars/t/default/0.ics")" = 200
-check "its disk is sound" sh -c "kill -TERM $IMAGE; while kill -0 $IMAGE 2>/dev/null; do sleep 0.1; done; '$PROJECT/deploy/check-storage.sh' --service caldav full.img"
-wait "$IMAGE" 2>/dev/null
+stops "it stops again"
+check "its disk is sound" "$PROJECT/deploy/check-storage.sh" --service caldav full.img
 
 start good.img || { fail "the image starts"; finish; exit 1; }
 # Slow clients: each sends a header a letter at a time. Others are answered meanwhile, and the slow ones cut off.
@@ -157,5 +158,5 @@ if command -v hping3 >/dev/null; then
 fi
 check "and is still well" test "$(status_of "http://$OURS/healthz")" = 200
 check "nothing panicked" sh -c '! grep panicked log'
-check "it stops cleanly with slow clients connected" stop
+stops "it stops cleanly with slow clients connected"
 finish

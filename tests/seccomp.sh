@@ -12,9 +12,13 @@ STATE=$WORK/seccomp
 rm -rf "$STATE"
 mkdir -p "$STATE"
 truncate -s 64M "$STATE/storage.img"
+# As deploy/lib/network.sh has it: without a way out of the host passt has no addresses to lend.
+set --
+if [ -z "$(ip route show default 2>/dev/null)" ]; then
+    set -- --interface lo --address 10.0.2.15 --netmask 255.255.255.0 --gateway 10.0.2.2 --no-ndp --ipv4-only
+fi
 passt --foreground --one-off --quiet --log-file "$STATE/passt.log" --socket "$STATE/passt.socket" --runas 0:0 \
-    --interface lo --address 10.0.2.15 --netmask 255.255.255.0 --gateway 10.0.2.2 --no-ndp --ipv4-only --mtu 1500 \
-    --tcp-ports 127.0.0.1/8443:443 &
+    --mtu 1500 --tcp-ports 127.0.0.1/18443:443 "$@" &
 waited=0
 until [ -S "$STATE/passt.socket" ] || [ "$waited" -ge 50 ]; do
     sleep 0.1
@@ -34,10 +38,10 @@ password=$(sed -n 's/^first start.*password=\([^ ]*\).*/\1/p' "$STATE/log")
 request() {
     curl -sk --fail --max-time 60 -o /dev/null -u "$user:$password" "$@"
 }
-check "it serves under strace" request -X PROPFIND -H 'Depth: 1' "https://127.0.0.1:8443/calendars/$user/"
+check "it serves under strace" request -X PROPFIND -H 'Depth: 1' "https://127.0.0.1:18443/calendars/$user/"
 printf 'BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//t//EN\r\nBEGIN:VEVENT\r\nUID:s@t\r\nDTSTAMP:20260101T000000Z\r\nDTSTART:20260302T090000Z\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n' \
     >"$STATE/event.ics"
-check "and stores" request -T "$STATE/event.ics" "https://127.0.0.1:8443/calendars/$user/default/s.ics"
+check "and stores" request -T "$STATE/event.ics" "https://127.0.0.1:18443/calendars/$user/default/s.ics"
 image=$(pgrep -P "$tracer" -f caldav.elf | head -n 1)
 kill -TERM "$image"
 wait "$tracer"

@@ -2,7 +2,7 @@
 //! where they have one.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -77,6 +77,8 @@ pub struct Arguments {
     pub ntp: Option<String>,
     /// `--hostname=NAME`.
     pub hostname: Option<String>,
+    /// `--syslog=ADDRESS[:PORT]`: a collector of the log.
+    pub syslog: Option<SocketAddr>,
     /// `--log-level=off|error|warn|info|debug|trace`.
     pub log_level: LogLevel,
     /// Words that the service declared as its own, as they came: `--hash-password` and the like.
@@ -105,6 +107,7 @@ impl Default for Arguments {
             dns: Vec::new(),
             ntp: None,
             hostname: None,
+            syslog: None,
             log_level: LogLevel::Info,
             service: Vec::new(),
         }
@@ -124,7 +127,7 @@ impl fmt::Display for ArgumentError {
 impl std::error::Error for ArgumentError {}
 
 /// Every argument: its name, what its value looks like (empty for none), and what it does.
-const TABLE: [(&str, &str, &str); 19] = [
+const TABLE: [(&str, &str, &str); 20] = [
     ("--ipv4", "ADDRESS/LENGTH|dhcp|none", "IPv4 addresses; may be repeated (default dhcp)"),
     ("--ipv4-gateway", "ADDRESS", "the way out of the network"),
     ("--ipv6", "ADDRESS/LENGTH|slaac|none", "IPv6 addresses; may be repeated (default slaac)"),
@@ -133,6 +136,7 @@ const TABLE: [(&str, &str, &str); 19] = [
     ("--ntp", "ADDRESS|NAME|dhcp", "a time server, which then sets the clock"),
     ("--hostname", "NAME", "the image's name"),
     ("--log-level", "off|error|warn|info|debug|trace", "what is logged (default info)"),
+    ("--syslog", "ADDRESS[:PORT]", "a collector that the log goes to as well (RFC 5424 over UDP, port 514)"),
     ("--format", "", "use a disk that something else has used; what is there is lost"),
     ("--check-storage", "", "check the disk, and end"),
     ("--verbose", "", "say more at start, among it the system calls of the process"),
@@ -231,6 +235,7 @@ impl Arguments {
             "--dns" => self.dns.push(value.parse().map_err(|_| wrong())?),
             "--ntp" => self.ntp = Some(value.to_owned()),
             "--hostname" => self.hostname = Some(host_name(value).ok_or_else(wrong)?),
+            "--syslog" => self.syslog = Some(collector(value).ok_or_else(wrong)?),
             "--log-level" => self.log_level = value.parse().map_err(|_| wrong())?,
             "--format" => self.format = true,
             "--check-storage" => self.check_storage = true,
@@ -252,6 +257,13 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// The collector of the log: an address, with its port or the one of syslog (RFC 5426, 3.3).
+fn collector(value: &str) -> Option<SocketAddr> {
+    const PORT: u16 = 514;
+    let address = || value.parse().ok().map(|address: IpAddr| SocketAddr::new(address, PORT));
+    value.parse().ok().or_else(address)
 }
 
 /// Devices are named as Solo5 names them: letters and digits, at most 67.
@@ -311,6 +323,7 @@ mod tests {
             "--ipv4=192.0.2.10/24",
             "--ipv6=none",
             "--hostname=cal-1.example.org",
+            "--syslog=192.0.2.7",
             "--",
             "--hash-password",
         ])
@@ -320,6 +333,9 @@ mod tests {
         assert_eq!(arguments.blocks, [("storage".to_owned(), PathBuf::from("/disk=1.img"))]);
         assert_eq!(arguments.ipv4_addresses.len(), 1);
         assert_eq!(arguments.ipv6, Ipv6Argument::None);
+        assert_eq!(arguments.syslog, Some("192.0.2.7:514".parse().unwrap()));
+        let with_port = parse(&["--syslog=[2001:db8::7]:1514"]).unwrap();
+        assert_eq!(with_port.syslog, Some("[2001:db8::7]:1514".parse().unwrap()));
         assert_eq!(arguments.service, ["--hash-password"]);
     }
 
@@ -344,6 +360,7 @@ mod tests {
                 "--net=service",
                 "--net=service: not of the form --net=NAME:tap=INTERFACE|stream=SOCKET|stream-fd=NUMBER",
             ),
+            ("--syslog=logs.example", "--syslog=logs.example: not of the form --syslog=ADDRESS[:PORT]"),
             ("--hostname=-a", "--hostname=-a: not of the form --hostname=NAME"),
         ] {
             assert_eq!(parse(&[word]).unwrap_err(), message);

@@ -28,6 +28,7 @@ use crate::net::{
     InterfaceIdentifier, Ipv4Configuration, Ipv6Configuration, NtpServer, Stack, StackConfiguration,
     StaticAddresses,
 };
+use crate::observe::{self, Syslog};
 use crate::storage::{self, OpenError, Storage, StorageOptions};
 
 /// What ends a service, or keeps it from starting: said on the console.
@@ -179,6 +180,18 @@ impl Image {
         let configuration = self.stack_configuration()?;
         let net = self.net(name)?;
         Ok(Stack::new(&self.handle, Rc::clone(&self.entropy), net, &configuration))
+    }
+
+    /// Sends the log to the collector in `--syslog` as well, if there is one.
+    ///
+    /// # Errors
+    /// When there is no port for it.
+    pub fn start_syslog(&self, stack: &Stack) -> Result<(), Failure> {
+        let Some(collector) = self.arguments.syslog else { return Ok(()) };
+        let socket = stack.bind_udp(0)?;
+        let hostname = self.arguments.hostname.as_deref().unwrap_or_default();
+        observe::add_sink(Syslog::start(&self.handle, socket, collector, hostname, self.name()));
+        Ok(())
     }
 
     fn time_server(&self, server: &str) -> Result<NtpServer, Failure> {

@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use crate::executor::Handle;
 use crate::http::Statistics;
 use crate::memory::MemoryUse;
-use crate::net::Stack;
+use crate::net::{Stack, TcpCounters};
+use crate::storage::Storage;
 use crate::tls::Identities;
 
 /// The numbers of one scrape, being gathered.
@@ -161,6 +162,25 @@ impl Metrics {
                 ("reassembly", c.reassembly_failed),
             ];
             sample.counters("network_dropped", "Packets dropped, by reason", "reason", dropped);
+            let datagrams = direction(c.udp_received, c.udp_sent);
+            sample.counters("udp_datagrams", "UDP datagrams", "direction", datagrams);
+            let icmp = direction(c.icmp_errors_received, c.icmp_errors_sent);
+            sample.counters("icmp_errors", "ICMP errors", "direction", icmp);
+            tcp(sample, &stack.tcp_counters());
+        });
+    }
+
+    /// The numbers of a storage.
+    pub fn add_storage(&self, storage: &Storage) {
+        let storage = storage.clone();
+        self.add(move |sample: &mut Sample| {
+            let s = storage.statistics();
+            sample.counter("storage_commits", "Groups of changes committed", s.groups);
+            sample.counter("storage_changes", "Changes made", s.changes);
+            sample.counter("storage_flushes", "Flushes of the device", s.flushes);
+            sample.counter("storage_written_bytes", "Bytes written to the device", s.bytes_written);
+            sample.counter("storage_stalls", "Times that a full cache held up the image", s.stalls);
+            sample.gauge("storage_length_bytes", "Length of the database", s.length as f64);
         });
     }
 
@@ -187,4 +207,25 @@ impl Metrics {
         let _ = text::encode(&mut text, &sample.registry);
         text
     }
+}
+
+fn tcp(sample: &mut Sample, c: &TcpCounters) {
+    sample.gauge("tcp_connections", "Connections, TIME-WAIT included", c.flows as f64);
+    sample.gauge("tcp_buffer_bytes", "Bytes of socket buffers", c.buffer_bytes as f64);
+    let opened = [("peer", c.accepted), ("image", c.connected)];
+    sample.counters("tcp_opened", "Connections opened", "by", opened);
+    let cookies = [("sent", c.cookies_sent), ("accepted", c.cookies_accepted)];
+    sample.counters("tcp_cookies", "Handshakes without state", "step", cookies);
+    let resets = [("received", c.resets_received), ("sent", c.resets_sent)];
+    sample.counters("tcp_resets", "Resets", "direction", resets);
+    sample.counter("tcp_retransmitted", "Segments sent again", c.retransmitted);
+    sample.counter("tcp_timed_out", "Connections ended by a timeout", c.timed_out);
+    sample.counter("tcp_folded", "Times that an idle connection gave its buffers back", c.folded);
+    let dropped = [
+        ("limit", c.refused),
+        ("malformed", c.malformed),
+        ("challenged", c.challenge_acks),
+        ("icmp_unrelated", c.icmp_ignored),
+    ];
+    sample.counters("tcp_dropped", "Segments not taken, by reason", "reason", dropped);
 }

@@ -42,6 +42,7 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     let reloads = image.reloads();
     let storage = image.storage("storage").await?;
     let network = image.network("service")?;
+    image.start_syslog(&network)?;
     let entropy = Rc::clone(image.entropy());
     let arena = image.arena();
     let metrics = Metrics::of_image(&handle, move || arena.usage());

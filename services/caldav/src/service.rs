@@ -124,7 +124,8 @@ impl Service {
         storage.write(repository::prepare).await?;
         let shown = require_user(&mut configuration, &storage, entropy).await?;
         let counts = Rc::<Counts>::default();
-        metrics::register(metrics, Rc::clone(&counts), storage.clone());
+        metrics::register(metrics, Rc::clone(&counts));
+        metrics.add_storage(&storage);
         let endpoints = Endpoints::new(metrics.clone());
         let checked = storage.clone();
         endpoints.add_check("storage", move || checked.read(|_| ()).map_err(|error| error.to_string()));

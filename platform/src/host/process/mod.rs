@@ -10,6 +10,8 @@ mod clock;
 mod console;
 mod entropy;
 mod filter;
+#[cfg(feature = "provoke")]
+pub mod provoke;
 mod stream;
 mod system;
 mod tap;

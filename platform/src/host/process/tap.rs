@@ -34,7 +34,10 @@ pub(super) struct Tap {
 impl Tap {
     pub(super) fn open(name: &str, mac: [u8; 6]) -> Result<(Self, RawFd, Rc<Readiness>), ProcessError> {
         if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['/', '\0']) {
-            return Err(ProcessError::new(format_args!("{name:?} is no name for a network interface")));
+            let most = libc::IFNAMSIZ - 1;
+            return Err(ProcessError::new(format_args!(
+                "tap device {name:?}: the name of a network interface has 1 to {most} bytes and no slash"
+            )));
         }
         let descriptor = system::open(Path::new("/dev/net/tun"), libc::O_RDWR | libc::O_NONBLOCK)?;
         let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;

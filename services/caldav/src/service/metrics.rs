@@ -4,7 +4,6 @@ use core::cell::Cell;
 use std::rc::Rc;
 
 use platform::observe::{Metrics, Sample};
-use platform::storage::Storage;
 
 /// Requests and log-ins since the start.
 #[derive(Default)]
@@ -33,8 +32,8 @@ impl Counts {
     }
 }
 
-/// Tells `metrics` of the service and its storage.
-pub(super) fn register(metrics: &Metrics, counts: Rc<Counts>, storage: Storage) {
+/// Tells `metrics` of the service.
+pub(super) fn register(metrics: &Metrics, counts: Rc<Counts>) {
     metrics.add(move |sample: &mut Sample| {
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
         let answers = classes.into_iter().zip(counts.answers.iter().map(Cell::get));
@@ -50,15 +49,5 @@ pub(super) fn register(metrics: &Metrics, counts: Rc<Counts>, storage: Storage) 
             "outcome",
             checks,
         );
-    });
-    metrics.add(move |sample: &mut Sample| {
-        let statistics = storage.statistics();
-        sample.counter("storage_commits", "Groups of changes committed.", statistics.groups);
-        sample.counter("storage_changes", "Changes made.", statistics.changes);
-        sample.counter("storage_flushes", "Flushes of the device.", statistics.flushes);
-        sample.counter("storage_written_bytes", "Bytes written to the device.", statistics.bytes_written);
-        sample.counter("storage_stalls", "Times that a full cache held up the image.", statistics.stalls);
-        #[allow(clippy::cast_precision_loss, reason = "sizes of disks fit a double's 53 bits")]
-        sample.gauge("storage_length_bytes", "Length of the database.", statistics.length as f64);
     });
 }

@@ -1,4 +1,5 @@
-//! Provokes the fault that its argument names; `tests/guest-faults.sh` runs it in QEMU and looks at what comes out.
+//! Provokes the fault that its argument names; `tests/guest-faults.sh` runs it in QEMU and looks at what comes out, and
+//! `tests/seccomp.sh` as a process.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use platform::host::Shutdown;
 use platform::host::guest::clock::GuestClock;
 use platform::host::guest::provoke::{self, Stack};
 use platform::host::guest::{self, Guest};
+use platform::host::process;
 use platform::memory::Arena;
 
 #[global_allocator]
@@ -19,8 +21,7 @@ static ARENA: Arena = Arena::new();
 
 fn main() -> ExitCode {
     if !boot::is_guest() {
-        eprintln!("faults: this is a process; its faults are those of a virtual machine");
-        return ExitCode::FAILURE;
+        return provoke_in_process();
     }
     let (base, size) = boot::free_memory();
     // SAFETY: Boot keeps this memory for the arena, which is claimed here only.
@@ -57,6 +58,26 @@ fn main() -> ExitCode {
         other => println!("no such fault: {other:?}"),
     }
     ExitCode::SUCCESS
+}
+
+/// What can go wrong in a process alone. Status 1 if it went well.
+fn provoke_in_process() -> ExitCode {
+    const MEMORY_MIB: usize = 16;
+    if std::env::args().nth(1).as_deref() != Some("forbidden-call") {
+        eprintln!(
+            "faults: this is a process; forbidden-call is its one fault, the others are a virtual machine's"
+        );
+        return ExitCode::FAILURE;
+    }
+    let locked = process::claim_memory(&ARENA, MEMORY_MIB).and_then(|()| process::lock_down());
+    if let Err(error) = locked {
+        eprintln!("{error}");
+        process::exit(1);
+    }
+    eprintln!("locked down");
+    process::provoke::forbidden_call();
+    eprintln!("a forbidden call returned");
+    process::exit(1);
 }
 
 /// Arguments, a hash map (which takes randomness), and the wall clock.
