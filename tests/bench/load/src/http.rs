@@ -82,7 +82,12 @@ impl Client {
                     found.and_then(|header| std::str::from_utf8(header.value).ok())
                 };
                 let status = response.code.unwrap_or(0);
-                let close = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+                // RFC 9112, section 9.3: HTTP/1.0 closes unless it says otherwise, HTTP/1.1 keeps.
+                let close = match header("connection") {
+                    Some(value) if response.version == Some(0) => !value.eq_ignore_ascii_case("keep-alive"),
+                    Some(value) => value.eq_ignore_ascii_case("close"),
+                    None => response.version == Some(0),
+                };
                 let chunked = header("transfer-encoding").is_some();
                 let length = header("content-length").map(str::parse).transpose()?;
                 let length = match length {
