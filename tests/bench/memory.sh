@@ -23,7 +23,7 @@ booted() {
 
 booted "the template boots in 8 MiB" start_machine -m 8 -kernel "$PROJECT/target/images/template.elf" \
     -append "--ipv4=$OURS/24 --ipv6=none"
-check "and answers" in_client curl -s --fail --max-time 20 "http://$OURS/"
+check "and answers" in_client curl -s --fail -o /dev/null --max-time 20 "http://$OURS/"
 kill -KILL "$MACHINE_PID"
 wait "$MACHINE_PID" 2>/dev/null
 
@@ -36,6 +36,7 @@ booted "CalDAV boots in 32 MiB" start_machine -m 32 -kernel "$PROJECT/target/ima
 in_client curl -s -u bench:bench --max-time 60 -X MKCALENDAR "http://$OURS/calendars/bench/full/"
 check "and stores $EVENTS events" in_client "$LOAD" fill "$OURS:80" /calendars/bench/full/ bench:bench 16 "$EVENTS"
 check "and serves them" in_client "$LOAD" get "$OURS:80" /calendars/bench/full/ bench:bench 16 5 "$EVENTS"
-check "and still over HTTPS" in_client curl -sk --fail --max-time 60 -u bench:bench "https://$OURS/calendars/bench/full/bench-7.ics"
+check "and still over HTTPS" in_client curl -sk --fail -o /dev/null --max-time 60 -u bench:bench \
+    "https://$OURS/calendars/bench/full/bench-7.ics"
 kill -KILL "$MACHINE_PID"
 finish

@@ -2,6 +2,10 @@
 //!
 //! One task takes what has gathered in the queue, runs it in one transaction, waits until the device has flushed it, and
 //! then tells every caller. What arrives meanwhile is the next group.
+//!
+//! Callers that write again as soon as they are told would fall into two groups, each of which waits for the other's
+//! flush. So before the next group the task gives those whom it has told a moment to come back, a part of what the flush
+//! took. A caller that is alone is never waited for.
 
 use core::any::Any;
 use core::cell::RefCell;
@@ -9,6 +13,7 @@ use core::future::{Future, poll_fn};
 use core::panic::AssertUnwindSafe;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::panic::{catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -18,12 +23,19 @@ use redb::WriteTransaction;
 use super::database::{Commit, Database, probe_reserve};
 use super::error::{StorageError, WriteError};
 use super::pipeline::Pipeline;
+use crate::executor::Handle;
 
 /// Most changes in one transaction: enough that a flush's cost is shared by many, few enough that running them does not
 /// hold up the image for long.
 const GROUP_LIMIT: usize = 64;
 /// How many changes of a group may fail, each making the others run again, before the rest is left to the next group.
 const RESTART_LIMIT: usize = 4;
+
+/// Of the time that a group took, what its callers have to come back before the next one starts without them: little
+/// beside a flush, much beside a round trip.
+const GATHERING_PART: u32 = 4;
+/// Longest time to wait for them: a disk that is slow for once does not make everybody slow.
+const GATHERING_LIMIT: Duration = Duration::from_millis(5);
 
 /// A change in the queue.
 pub(super) trait Change {
@@ -83,6 +95,15 @@ impl Queue {
         }
     }
 
+    /// Completes when `count` changes have gathered, or as many as make a group, or no more are taken.
+    fn poll_gathered(&mut self, count: usize, context: &mut Context<'_>) -> Poll<()> {
+        if self.closed || self.changes.len() >= count.min(GROUP_LIMIT) {
+            return Poll::Ready(());
+        }
+        self.committer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     /// Completes with the next group, or `None` when closed and empty.
     fn poll_group(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<Box<dyn Change>>>> {
         if !self.changes.is_empty() {
@@ -103,11 +124,13 @@ impl Queue {
 
 /// Commits groups until the queue is closed and empty; then closes the database and the device.
 pub(super) async fn commit_groups(
+    handle: Handle,
     queue: Rc<RefCell<Queue>>,
     database: Rc<RefCell<Database>>,
     pipeline: Rc<RefCell<Pipeline>>,
 ) -> Result<(), StorageError> {
     while let Some(group) = poll_fn(|context| queue.borrow_mut().poll_group(context)).await {
+        let start = handle.now();
         let (settled, rest) = run_group(group, &database, &pipeline);
         queue.borrow_mut().put_back(rest.into_iter());
         let made = settled.iter().filter(|(_, fate)| matches!(fate, Fate::Committed(_))).count();
@@ -116,6 +139,7 @@ pub(super) async fn commit_groups(
             pipeline.statistics.groups += 1;
             pipeline.statistics.changes += made as u64;
         }
+        let told = settled.len();
         for (change, fate) in settled {
             let outcome = match fate {
                 Fate::Committed(count) => durable(&pipeline, count).await,
@@ -123,6 +147,13 @@ pub(super) async fn commit_groups(
                 Fate::Refused(error) => Err(error),
             };
             change.finish(outcome);
+        }
+        let patience = ((handle.now() - start) / GATHERING_PART).min(GATHERING_LIMIT);
+        let everybody = queue.borrow().changes.len() + told;
+        if everybody > 1 && !patience.is_zero() {
+            let gathered = poll_fn(|context| queue.borrow_mut().poll_gathered(everybody, context));
+            // Who has not come back by then is in the group after.
+            let _ = handle.timeout(patience, gathered).await;
         }
     }
     let closed = database.borrow_mut().close();

@@ -81,6 +81,7 @@ impl Storage {
         let queue = Rc::new(RefCell::new(Queue::default()));
         let database = Rc::new(RefCell::new(opened.database));
         let committer = handle.spawn(commit::commit_groups(
+            handle.clone(),
             Rc::clone(&queue),
             Rc::clone(&database),
             Rc::clone(&opened.pipeline),

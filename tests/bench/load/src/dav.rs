@@ -41,6 +41,15 @@ pub(crate) fn fill(
     })
 }
 
+/// Writes the events of `fill` to a directory, a file each.
+pub(crate) fn write(directory: &str, events: &str) -> Result<String, Failure> {
+    let events: u64 = events.parse()?;
+    for number in 0..events {
+        std::fs::write(format!("{directory}/bench-{number}.ics"), event(number))?;
+    }
+    Ok(format!("events={events}"))
+}
+
 /// Fetches random ones of `events` stored by `fill`.
 pub(crate) fn get(
     server: &str,

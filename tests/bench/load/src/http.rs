@@ -15,6 +15,8 @@ pub(crate) struct Client {
     authorization: String,
     stream: Option<TcpStream>,
     received: Vec<u8>,
+    /// Where the stream is read to.
+    chunk: Box<[u8]>,
 }
 
 /// An answer, as far as the benches look.
@@ -32,6 +34,7 @@ impl Client {
             authorization: base64(user.as_bytes()),
             stream: None,
             received: Vec::new(),
+            chunk: vec![0; 64 * 1024].into(),
         }
     }
 
@@ -65,10 +68,8 @@ impl Client {
 
     fn read_more(&mut self) -> Result<usize, Failure> {
         let stream = self.stream.as_mut().ok_or("not connected")?;
-        let start = self.received.len();
-        self.received.resize(start + 64 * 1024, 0);
-        let length = stream.read(&mut self.received[start..])?;
-        self.received.truncate(start + length);
+        let length = stream.read(&mut self.chunk)?;
+        self.received.extend_from_slice(&self.chunk[..length]);
         Ok(length)
     }
 
@@ -82,7 +83,12 @@ impl Client {
                     found.and_then(|header| std::str::from_utf8(header.value).ok())
                 };
                 let status = response.code.unwrap_or(0);
-                let close = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+                // RFC 9112, section 9.3: HTTP/1.0 closes unless it says otherwise, HTTP/1.1 keeps.
+                let close = match header("connection") {
+                    Some(value) if response.version == Some(0) => !value.eq_ignore_ascii_case("keep-alive"),
+                    Some(value) => value.eq_ignore_ascii_case("close"),
+                    None => response.version == Some(0),
+                };
                 let chunked = header("transfer-encoding").is_some();
                 let length = header("content-length").map(str::parse).transpose()?;
                 let length = match length {

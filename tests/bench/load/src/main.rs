@@ -4,6 +4,7 @@
 //! ```text
 //! load put     HOST:PORT PATH USER:PASSWORD CLIENTS SECONDS     distinct events, as many as can be stored
 //! load fill    HOST:PORT PATH USER:PASSWORD CLIENTS EVENTS      that many events
+//! load write   DIRECTORY EVENTS                              the same events, a file each
 //! load get     HOST:PORT PATH USER:PASSWORD CLIENTS SECONDS EVENTS   random ones of them
 //! load report  HOST:PORT PATH USER:PASSWORD CLIENTS SECONDS BODY-FILE   a REPORT, again and again
 //! load pull    HOST:PORT BYTES                                  reads from one connection
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let result = match words[..] {
         ["put", server, path, user, clients, seconds] => dav::put(server, path, user, clients, seconds),
         ["fill", server, path, user, clients, events] => dav::fill(server, path, user, clients, events),
+        ["write", directory, events] => dav::write(directory, events),
         ["get", server, path, user, clients, seconds, events] => {
             dav::get(server, path, user, clients, seconds, events)
         }
