@@ -6,6 +6,7 @@ use core::arch::x86_64::__cpuid;
 use super::program;
 use crate::boot::command_line;
 use crate::boot::memory_map::{PAGE, Range};
+use crate::host::guest::processor;
 
 /// Longest command line in bytes; Linux on x86 takes as much.
 pub(crate) const COMMAND_LINE_LIMIT: usize = 2048;
@@ -15,6 +16,10 @@ const ARGUMENT_LIMIT: usize = 64;
 
 /// The name of the program, `argv[0]`.
 const NAME: &[u8] = b"skerry\0";
+
+/// glibc copies and clears more than a few kilobytes with string instructions where the processor calls them fast. QEMU's
+/// interpreter (TCG) says so too, and does them byte by byte: this has glibc use vectors.
+const ENVIRONMENT_UNDER_TCG: &[u8] = b"GLIBC_TUNABLES=glibc.cpu.hwcaps=-ERMS\0";
 
 /// Linux's `USER_HZ`.
 const CLOCK_TICKS: u64 = 100;
@@ -56,7 +61,11 @@ pub(super) unsafe fn build(memory: Range, command_line: &[u8], random: [u8; 16])
     bytes[..NAME.len()].copy_from_slice(NAME);
     let random_at = 16;
     bytes[random_at..random_at + random.len()].copy_from_slice(&random);
-    let words_at = random_at + random.len();
+    let environment_at = random_at + random.len();
+    let under_tcg = processor::hypervisor(b"TCGTCGTCGTCG").is_some();
+    let environment = if under_tcg { ENVIRONMENT_UNDER_TCG } else { &[] };
+    bytes[environment_at..environment_at + environment.len()].copy_from_slice(environment);
+    let words_at = environment_at + environment.len();
 
     let mut arguments = [0; ARGUMENT_LIMIT];
     arguments[0] = strings;
@@ -90,8 +99,9 @@ pub(super) unsafe fn build(memory: Range, command_line: &[u8], random: [u8; 16])
         (AT_NULL, 0),
     ];
 
-    // argc, argv and its null, an empty environment and its null, then the auxiliary vector.
-    let words = 1 + count + 1 + 1 + 2 * auxiliary.len();
+    // argc, argv and its null, the environment and its null, then the auxiliary vector.
+    let variable = under_tcg.then_some(strings + environment_at as u64);
+    let words = 1 + count + 1 + usize::from(under_tcg) + 1 + 2 * auxiliary.len();
     let stack = (strings - words as u64 * 8) & !15;
     // SAFETY: as above.
     let table = unsafe {
@@ -100,7 +110,9 @@ pub(super) unsafe fn build(memory: Range, command_line: &[u8], random: [u8; 16])
     let values = [count as u64]
         .into_iter()
         .chain(arguments[..count].iter().copied())
-        .chain([0, 0])
+        .chain([0])
+        .chain(variable)
+        .chain([0])
         .chain(auxiliary.into_iter().flat_map(|(key, value)| [key, value]));
     for (word, value) in table.iter_mut().zip(values) {
         *word = value;
