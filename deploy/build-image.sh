@@ -17,7 +17,7 @@ manifest=services/$service/image.toml
 command -v cargo >/dev/null || fail "cargo is missing: install Rust from https://rustup.rs, or apt-get install cargo"
 command -v cc >/dev/null || fail "a C compiler is missing: apt-get install gcc libc6-dev"
 
-cargo build --release --locked -p "$service" "$@"
+cargo build --release --locked -p "$service" --features platform/lean "$@"
 mkdir -p target/images
 built=${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release/$service
 cp "$built" "target/images/$service.debug"

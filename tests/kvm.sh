@@ -16,7 +16,7 @@ LIMIT=${LIMIT:-420}
 mkdir -p "$WORK"
 linux_kernel || { fail "Debian's cloud kernel could be had"; finish; exit 1; }
 initramfs_begin "$WORK/kvm-root"
-initramfs_program /usr/bin/qemu-system-x86_64 /usr/bin/curl /usr/bin/timeout /bin/bash
+initramfs_program /usr/bin/qemu-system-x86_64 /usr/bin/curl /usr/bin/timeout /usr/bin/nohup /bin/bash
 initramfs_module irqbypass kvm kvm-amd kvm-intel
 mkdir -p "$ROOT/usr/share" "$ROOT/skerry/deploy/images"
 mkdir -p "$ROOT/usr/share/qemu" "$ROOT/usr/share/seabios"
@@ -28,6 +28,7 @@ cp -L /usr/share/qemu/bios-microvm.bin /usr/share/qemu/qboot.rom /usr/share/qemu
 cp -r "$PROJECT/deploy/lib" "$PROJECT"/deploy/*.sh "$ROOT/skerry/deploy/"
 cp "$PROJECT/target/images/caldav.elf" "$ROOT/skerry/deploy/images/"
 cp "$TESTS/lib/kvm-init.sh" "$ROOT/init"
+chmod 755 "$ROOT/init"
 initramfs_pack "$WORK/kvm.cpio.gz"
 
 log=$WORK/kvm.log

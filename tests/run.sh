@@ -9,6 +9,7 @@
 #   images        builds the images, and holds them to their budgets
 #   worlds        the same image and the same client tests as a process and in QEMU's microvm, q35 and pc
 #   seccomp       the system calls after start-up are the filter's, and another kills
+#   reload        a certificate and users replaced in a running image
 #   guest-faults  faults provoked in the guest end as designed; idling and the power button
 #   devices       the guest's drivers on QEMU's disks and networks, over MMIO and PCI
 #   bad-input     wrong configuration, disks and requests: a clear error or a bounded refusal
@@ -73,6 +74,11 @@ step_seccomp() {
     tests/seccomp.sh
 }
 
+step_reload() {
+    packages passt curl openssl
+    tests/reload.sh
+}
+
 step_guest_faults() {
     packages qemu-system-x86 binutils socat
     tests/guest-faults.sh
@@ -102,7 +108,7 @@ step_bench() {
     tests/bench/run.sh
 }
 
-[ $# -gt 0 ] || set -- lint unit images worlds seccomp guest-faults devices bad-input kvm fuzz
+[ $# -gt 0 ] || set -- lint unit images worlds seccomp reload guest-faults devices bad-input kvm fuzz
 for step in "$@"; do
     function=step_$(echo "$step" | tr - _)
     command -v "$function" >/dev/null || {

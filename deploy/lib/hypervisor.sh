@@ -84,7 +84,8 @@ compose_machine() {
     fi
     add -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-$bus,rng=rng
     if [ -n "${BUNDLE:-}" ]; then
-        add -initrd "$BUNDLE"
+        # After the storage: so the image tells them apart. A disk, not an initrd, can be read again.
+        add -drive "file=$BUNDLE,format=raw,if=none,id=config,readonly=on" -device virtio-blk-$bus,drive=config
     fi
     if [ -n "$IMAGE_ARGUMENTS" ]; then
         eval "set -- $IMAGE_ARGUMENTS"

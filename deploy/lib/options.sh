@@ -21,6 +21,9 @@ Usage: run-$SERVICE.sh [OPTION]... [-- IMAGE-ARGUMENT...]
   --image FILE                the image (default: a downloaded one in deploy/images, else one built here)
   --detach                    run in the background; returns when it serves
   --stop | --status | --logs  end, look at, or read the console of the one running on this state directory
+  --reload                    give the one running its configuration anew: certificate, users and the rest. A
+                              process takes it at once, a virtual machine within about a minute; a wrong one is
+                              refused, and the one before goes on
   --dry-run                   print the command that would run
   --yes                       install missing Debian packages without asking
   --help                      this text
@@ -79,7 +82,7 @@ parse_options() {
             --memory) MEMORY=$2 && shift ;;
             --image) IMAGE=$2 && shift ;;
             --detach) DETACH=yes ;;
-            --stop | --status | --logs) ACTION=${option#--} ;;
+            --stop | --status | --logs | --reload) ACTION=${option#--} ;;
             --dry-run) DRY_RUN=yes ;;
             --yes) YES=yes ;;
             --help | -h)

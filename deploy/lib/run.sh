@@ -98,6 +98,7 @@ READY_TIMEOUT=600
 parse_options "$@"
 case $ACTION in
     stop) stop_running; exit ;;
+    reload) reload_running; exit ;;
     status) show_status; exit ;;
     logs) show_logs; exit ;;
 esac

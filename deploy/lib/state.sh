@@ -1,8 +1,10 @@
 # shellcheck shell=sh
 # The state directory. What lasts: storage.img (the image's disk), console.log, config/, first-password. What is there
-# only while an image runs: pid, running (how it was started), the monitor's pipes, passt's socket.
+# only while an image runs: pid, running (how it was started), bundle.tar (config/ packed), the monitor's pipes, passt's
+# socket.
 
 prepare_state() {
+    find_configuration
     if [ "$DRY_RUN" = yes ]; then
         return
     fi
@@ -15,17 +17,83 @@ prepare_state() {
     prepare_configuration
 }
 
-# Leaves the configuration bundle's file in BUNDLE, or nothing.
-prepare_configuration() {
-    BUNDLE=$CONFIG
-    if [ -z "$BUNDLE" ] && [ -d "$STATE/config" ]; then
-        BUNDLE=$STATE/config
+# The bundle's file is a multiple of this many bytes, the rest zeroes: a virtual machine has it as a disk, which does not
+# grow under it, and the next configuration may be longer.
+BUNDLE_ROOM=262144
+
+# Sets CONFIG to where the configuration is, and BUNDLE to the file that the image reads; both empty if there is none.
+find_configuration() {
+    if [ -z "$CONFIG" ] && [ -d "$STATE/config" ]; then
+        CONFIG=$STATE/config
     fi
-    if [ -d "$BUNDLE" ]; then
-        need tar tar
-        tar -C "$BUNDLE" -cf "$STATE/bundle.tar" . || fail "$BUNDLE: cannot be packed"
+    BUNDLE=
+    if [ -n "$CONFIG" ]; then
         BUNDLE=$STATE/bundle.tar
     fi
+}
+
+prepare_configuration() {
+    rm -f "$STATE/bundle.tar"
+    if [ -n "$CONFIG" ]; then
+        pack_configuration "$BUNDLE"
+        CONFIG=$(realpath "$CONFIG")
+    fi
+}
+
+# pack_configuration FILE: packs CONFIG into FILE.
+pack_configuration() {
+    if [ -d "$CONFIG" ]; then
+        need tar tar
+        tar -C "$CONFIG" -cf "$1" . || fail "$CONFIG: cannot be packed"
+    else
+        cat "$CONFIG" >"$1" || fail "$CONFIG: cannot be read"
+    fi
+    length=$(wc -c <"$1")
+    truncate -s "$(((length / BUNDLE_ROOM + 1) * BUNDLE_ROOM))" "$1"
+}
+
+# Seconds until a running image has said what it thinks of a new configuration: a virtual machine looks once a minute.
+RELOAD_TIMEOUT=150
+
+# Gives a running image its configuration as it is now. Fails if the image does not take it; then the one before goes on.
+reload_running() {
+    find_running || fail "nothing runs on $STATE"
+    CONFIG=$(sed -n 's/^config=//p' "$STATE/running")
+    HV=$(sed -n 's/^hv=//p' "$STATE/running")
+    [ -n "$CONFIG" ] || fail "it was started without a configuration: --stop it, and start it with one"
+    umask 077
+    pack_configuration "$STATE/bundle.new"
+    if [ "$HV" != process ] && [ "$(wc -c <"$STATE/bundle.new")" -gt "$(wc -c <"$STATE/bundle.tar")" ]; then
+        rm -f "$STATE/bundle.new"
+        fail "the configuration has become too long for the virtual machine's disk of it: --stop, and start again"
+    fi
+    said=$(count_reloads)
+    # Into the same file: the image has it open.
+    dd if="$STATE/bundle.new" of="$STATE/bundle.tar" bs=64k conv=notrunc status=none
+    rm -f "$STATE/bundle.new"
+    if [ "$HV" = process ]; then
+        kill -HUP "$PID"
+    else
+        say "the virtual machine looks at its configuration once a minute"
+    fi
+    waited=0
+    while [ "$(count_reloads)" -eq "$said" ]; do
+        find_running || fail "it has ended: see $STATE/console.log"
+        if [ "$waited" -ge $((RELOAD_TIMEOUT * 5)) ]; then
+            fail "it said nothing in $RELOAD_TIMEOUT s: is this configuration another than before? See $STATE/console.log"
+        fi
+        sleep 0.2
+        waited=$((waited + 1))
+    done
+    answer=$(sed 's/\r$//' "$STATE/console.log" | grep ': the configuration ' | tail -n 1)
+    case $answer in
+        *'stays as it was'*) fail "${answer#*: }" ;;
+    esac
+    say "${answer#*: }"
+}
+
+count_reloads() {
+    grep -c ': the configuration ' "$STATE/console.log" || true
 }
 
 # Sets PID if an image runs on this state directory.
@@ -47,7 +115,7 @@ refuse_second_start() {
 }
 
 note_running() {
-    printf 'hv=%s\nnet=%s\npublish=%s\n' "$HV" "$NET" "$PUBLISH" >"$STATE/running"
+    printf 'hv=%s\nnet=%s\npublish=%s\nconfig=%s\n' "$HV" "$NET" "$PUBLISH" "$CONFIG" >"$STATE/running"
 }
 
 forget_running() {

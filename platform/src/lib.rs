@@ -24,6 +24,8 @@ pub mod executor;
 pub mod host;
 pub mod http;
 pub mod image;
+#[cfg(feature = "lean")]
+mod lean;
 pub mod memory;
 pub mod net;
 pub mod observe;

@@ -9,8 +9,10 @@ def curl(account, *arguments):
     done = subprocess.run(
         ["curl", "-sk", "--max-time", "60", "-u", f"{account.user}:{account.password}", "-o", "/dev/null",
          "-w", "%{http_code} %{http_version} %{ssl_verify_result} %{num_connects}\n", *arguments],
-        capture_output=True, check=True, text=True,
+        capture_output=True, check=False, text=True,
     )
+    # An answer may come before all of a refused request has gone out: curl then complains, and has the answer.
+    assert done.returncode in (0, 55, 56), done
     return [line.split() for line in done.stdout.splitlines()]
 
 

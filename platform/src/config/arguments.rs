@@ -73,7 +73,7 @@ pub struct Arguments {
     pub ipv6_gateway: Option<Ipv6Addr>,
     /// `--dns=ADDRESS`, each time it is given.
     pub dns: Vec<IpAddr>,
-    /// `--ntp=ADDRESS|dhcp`: the server that sets the clock.
+    /// `--ntp=ADDRESS|NAME|dhcp`: the server that sets the clock.
     pub ntp: Option<String>,
     /// `--hostname=NAME`.
     pub hostname: Option<String>,
@@ -142,7 +142,11 @@ const TABLE: [(&str, &str, &str); 19] = [
     ("--net", "NAME:tap=INTERFACE|stream=SOCKET|stream-fd=NUMBER", "process: a network device"),
     ("--mac", "XX:XX:XX:XX:XX:XX", "process: the Ethernet address of the next network device"),
     ("--block", "NAME:file=PATH", "process: a block device"),
-    ("--config", "FILE", "process: the configuration, a tar archive or a TOML file (a VM has it as initrd)"),
+    (
+        "--config",
+        "FILE",
+        "process: the configuration, a tar archive or a TOML file; SIGHUP reads it again. A VM has it as initrd, or as the block device after the service's",
+    ),
     ("--", "WORD...", "words for the service"),
 ];
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 const BLOCK: usize = 512;
+/// Longest bundle, in bytes: it is read into memory. Certificates, keys and users are some kilobytes.
+pub const MAX_BUNDLE: usize = 16 << 20;
 /// Most files in a bundle.
 const MAX_FILES: usize = 1024;
 
@@ -54,7 +56,9 @@ impl Bundle {
         if bytes.get(257..262) == Some(b"ustar") {
             return Self::read_archive(bytes);
         }
-        let files = BTreeMap::from([(name.to_owned(), bytes.to_vec())]);
+        // A block device has zeroes after the file.
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let files = BTreeMap::from([(name.to_owned(), bytes[..end].to_vec())]);
         Ok(Self { files })
     }
 

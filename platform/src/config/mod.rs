@@ -14,6 +14,6 @@ mod nearest;
 mod typed;
 
 pub use arguments::{ArgumentError, Arguments, Ipv4Argument, Ipv6Argument, LogLevel, help};
-pub use bundle::{Bundle, BundleError};
+pub use bundle::{Bundle, BundleError, MAX_BUNDLE};
 pub use manifest::{Budget, DeviceManifest, Manifest, ManifestError};
 pub use typed::{ConfigurationError, parse};

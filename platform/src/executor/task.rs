@@ -190,6 +190,36 @@ impl<T> Drop for Completer<T> {
     }
 }
 
+pin_project_lite::pin_project! {
+    /// A task's future and what to do with its result. An `async` block would hold the future twice: as what it captured
+    /// and as what it awaits.
+    struct Spawned<F, T> {
+        #[pin]
+        future: Option<F>,
+        completer: Option<Completer<T>>,
+    }
+}
+
+impl<F: Future<Output = T>, T> Future for Spawned<F, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        // Held here while the future runs: if that panics, the completer is dropped by the unwinding, and can tell.
+        let completer = this.completer.take();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        let Poll::Ready(result) = future.poll(context) else {
+            *this.completer = completer;
+            return Poll::Pending;
+        };
+        this.future.set(None);
+        if let Some(completer) = completer {
+            completer.complete(Ok(result));
+        }
+        Poll::Ready(())
+    }
+}
+
 pub(super) fn spawn<T: 'static>(
     tasks: &RefCell<Tasks>,
     ready: &Arc<ReadyQueue>,
@@ -197,14 +227,9 @@ pub(super) fn spawn<T: 'static>(
     future: impl Future<Output = T> + 'static,
 ) -> JoinHandle<T> {
     let join = Rc::new(RefCell::new(Join { result: None, waker: None }));
-    let completer = Completer(Rc::clone(&join));
-    let key = tasks.borrow_mut().insert(
-        Box::pin(async move {
-            let result = future.await;
-            completer.complete(Ok(result));
-        }),
-        ready,
-    );
+    let completer = Some(Completer(Rc::clone(&join)));
+    let task = Spawned { future: Some(future), completer };
+    let key = tasks.borrow_mut().insert(Box::pin(task), ready);
     JoinHandle { join, task: Some((executor, key)) }
 }
 

@@ -102,7 +102,7 @@ impl<T> TimerWheel<T> {
             return Some(Instant::from_nanos(self.elapsed << TICK_SHIFT));
         }
         let (_, _, tick) = self.next_slot()?;
-        Some(Instant::from_nanos(tick.checked_mul(1 << TICK_SHIFT).unwrap_or(u64::MAX)))
+        Some(Instant::from_nanos(tick.saturating_mul(1 << TICK_SHIFT)))
     }
 
     /// Fires every timer whose deadline is at or before `now`, in the order of their ticks.

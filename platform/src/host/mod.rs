@@ -3,10 +3,12 @@
 pub mod guest;
 mod panic;
 pub mod process;
+mod reload;
 mod shutdown;
 mod simulated;
 pub(crate) mod virtio_header;
 
+pub use reload::Reload;
 pub use shutdown::Shutdown;
 pub use simulated::SimulatedHost;
 
@@ -49,6 +51,10 @@ pub struct Machine {
     pub blocks: Vec<Named<dyn Block>>,
     /// The configuration bundle (a tar archive or one TOML file), if one was given.
     pub bundle: Option<Vec<u8>>,
+    /// The process's file that the bundle was read from.
+    pub bundle_file: Option<process::BundleFile>,
+    /// Tells when the bundle is to be read again: SIGHUP.
+    pub reload: Reload,
     /// Tells when the image is to stop: SIGTERM, the power button.
     pub shutdown: Shutdown,
 }

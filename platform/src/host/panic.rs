@@ -9,6 +9,7 @@ const ADDRESS_LIMIT: usize = 64;
 type Callback = extern "C" fn(context: *mut c_void, argument: *mut c_void) -> c_int;
 
 unsafe extern "C" {
+    #[cfg_attr(feature = "lean", link_name = "skerry_unwind_backtrace")]
     fn _Unwind_Backtrace(callback: Callback, argument: *mut c_void) -> c_int;
     fn _Unwind_GetIP(context: *mut c_void) -> usize;
 }

@@ -1,9 +1,11 @@
 //! Bodies of requests and responses, with the limits that hold while they are read.
 
+use core::cell::Cell;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
@@ -40,13 +42,14 @@ impl Body {
         Self(Kind::Stream(Box::pin(stream)))
     }
 
-    /// The body that a peer sends, held to the limits.
-    pub(super) fn incoming(incoming: Incoming, limits: &Limits, handle: &Handle) -> Self {
+    /// The body that a peer sends, held to the limits. What is not read of it goes to `unread`.
+    pub(super) fn incoming(incoming: Incoming, limits: &Limits, handle: &Handle, unread: &Unread) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
         Self(Kind::Incoming(Box::new(Limited {
-            incoming,
+            incoming: Some(incoming),
+            unread: Rc::clone(unread),
             limit: limits.body_bytes,
             left: limits.body_bytes,
             progress: Progress::new(limits),
@@ -110,7 +113,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Incoming(limited) => limited.incoming.is_end_stream(),
+            Kind::Incoming(limited) => limited.incoming.as_ref().is_none_or(Incoming::is_end_stream),
             Kind::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -119,7 +122,9 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Incoming(limited) => limited.incoming.size_hint(),
+            Kind::Incoming(limited) => {
+                limited.incoming.as_ref().map_or_else(SizeHint::new, Incoming::size_hint)
+            }
             Kind::Stream(stream) => stream.size_hint(),
         }
     }
@@ -136,9 +141,15 @@ impl fmt::Debug for Body {
     }
 }
 
+/// Where a request's body is kept that its handler did not read to the end, until the answer is out. Dropped before, it
+/// would end an HTTP/2 stream as cancelled, and the peer would never see the answer (RFC 9113, 8.1).
+pub(super) type Unread = Rc<Cell<Option<Incoming>>>;
+
 /// A request's body. Too many bytes, or too few in the time, are an error.
 struct Limited {
-    incoming: Incoming,
+    /// Present until it is dropped.
+    incoming: Option<Incoming>,
+    unread: Unread,
     limit: u64,
     left: u64,
     progress: Progress,
@@ -149,7 +160,8 @@ struct Limited {
 
 impl Limited {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) else {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(incoming).poll_frame(context) else {
             ready!(self.poll_deadline(context));
             return Poll::Ready(Some(Err(BodyError::TooSlow)));
         };
@@ -175,6 +187,12 @@ impl Limited {
             self.sleep = self.progress.deadline().map(|deadline| self.handle.sleep_until(deadline));
         }
         self.sleep.as_mut().map_or(Poll::Pending, |sleep| Pin::new(sleep).poll(context))
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        self.unread.set(self.incoming.take());
     }
 }
 

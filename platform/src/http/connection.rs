@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last: which protocol, how long, and when to let go.
 
 use core::future::Future;
+use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt::Write as _;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 
 use super::Limits;
 use super::admission::Place;
@@ -17,8 +18,9 @@ use super::server::Shared;
 use super::service::{Handler, Peer, Service};
 use super::state::{ConnectionState, Wish};
 use super::stream::Stream;
+use super::versions::{Http2Connection, Versions};
 use crate::device::Instant;
-use crate::executor::{Handle, Sleep};
+use crate::executor::Sleep;
 
 /// What a client that speaks HTTP/2 sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -30,10 +32,9 @@ const LINGER_BYTES: usize = 1 << 20;
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 type Http1<S, H> = http1::Connection<Stream<S>, Service<H>>;
-type Http2<S, H> = http2::Connection<Stream<S>, Service<H>, Spawner>;
 
 /// Serves one connection. Completes when the stream is closed or given up.
-pub(super) struct Connection<S, H: Handler> {
+pub(super) struct Connection<S, H: Handler, V> {
     engine: Engine<S, H>,
     shared: Rc<Shared<H>>,
     state: Rc<ConnectionState>,
@@ -44,9 +45,11 @@ pub(super) struct Connection<S, H: Handler> {
     /// Whether the protocol has been told that this is the end.
     finishing: bool,
     _place: Place,
+    versions: PhantomData<fn() -> V>,
 }
 
-enum Engine<S, H: Handler> {
+/// What a connection is doing.
+pub(super) enum Engine<S, H: Handler> {
     /// No request yet, or none for a while: only the stream, and the first bytes if they do not yet tell the protocol.
     Parked {
         stream: Stream<S>,
@@ -54,7 +57,7 @@ enum Engine<S, H: Handler> {
     },
     /// Boxed, as they are large and most connections are parked.
     Http1(Box<Http1<S, H>>),
-    Http2(Pin<Box<Http2<S, H>>>),
+    Http2(Pin<Box<dyn Http2Connection>>),
     /// Saying the last word, closing, and waiting for the peer to do the same.
     Closing {
         stream: Stream<S>,
@@ -76,10 +79,11 @@ enum Expiry {
     Age,
 }
 
-impl<S, H> Connection<S, H>
+impl<S, H, V> Connection<S, H, V>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
+    V: Versions,
 {
     pub(super) fn new(
         shared: &Rc<Shared<H>>,
@@ -99,6 +103,7 @@ where
             started: now,
             finishing: false,
             _place: place,
+            versions: PhantomData,
         }
     }
 
@@ -124,7 +129,7 @@ where
                     self.close(b"");
                 }
                 Engine::Http2(connection) => {
-                    if ready!(connection.as_mut().poll(context)).is_err() {
+                    if ready!(connection.as_mut().poll_connection(context)).is_err() {
                         self.shared.statistics.broken.increment();
                     }
                     return Poll::Ready(());
@@ -145,17 +150,9 @@ where
         stream.put_back(Bytes::from(first));
         let service =
             Service { shared: Rc::clone(&self.shared), state: Rc::clone(&self.state), peer: self.peer };
-        let limits = &self.shared.limits;
         self.engine = match protocol {
-            Protocol::Http1 => {
-                stream.close_through = false;
-                Engine::Http1(Box::new(http1_builder(limits).serve_connection(stream, service)))
-            }
-            Protocol::Http2 => {
-                stream.close_through = true;
-                let builder = http2_builder(limits, &self.shared.handle);
-                Engine::Http2(Box::pin(builder.serve_connection(stream, service)))
-            }
+            Protocol::Http1 => http1_engine(stream, service),
+            Protocol::Http2 => V::after_preface(stream, service),
         };
     }
 
@@ -197,7 +194,7 @@ where
         match &mut self.engine {
             Engine::Parked { .. } => self.close(b""),
             Engine::Http1(connection) => Pin::new(&mut **connection).graceful_shutdown(),
-            Engine::Http2(connection) => connection.as_mut().graceful_shutdown(),
+            Engine::Http2(connection) => connection.as_mut().finish(),
             Engine::Closing { .. } | Engine::Over => {}
         }
         Step::Again
@@ -300,10 +297,11 @@ enum Step {
     Over,
 }
 
-impl<S, H> Future for Connection<S, H>
+impl<S, H, V> Future for Connection<S, H, V>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
+    V: Versions,
 {
     type Output = ();
 
@@ -381,6 +379,17 @@ fn poll_close<S: AsyncRead + AsyncWrite + Unpin>(
     Poll::Ready(Ok(()))
 }
 
+/// Begins to speak HTTP/1.1.
+pub(super) fn http1_engine<S, H>(mut stream: Stream<S>, service: Service<H>) -> Engine<S, H>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Handler,
+{
+    stream.close_through = false;
+    let builder = http1_builder(&service.shared.limits);
+    Engine::Http1(Box::new(builder.serve_connection(stream, service)))
+}
+
 fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -389,28 +398,4 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         .header_read_timeout(None)
         .auto_date_header(false);
     builder
-}
-
-fn http2_builder(limits: &Limits, handle: &Handle) -> http2::Builder<Spawner> {
-    let mut builder = http2::Builder::new(Spawner(handle.clone()));
-    builder
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window)
-        .max_send_buf_size(limits.send_buffer)
-        .max_pending_accept_reset_streams(limits.reset_streams)
-        .max_local_error_reset_streams(limits.faulty_streams)
-        .auto_date_header(false);
-    builder
-}
-
-/// Runs the streams of an HTTP/2 connection as tasks.
-#[derive(Clone)]
-struct Spawner(Handle);
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
 }

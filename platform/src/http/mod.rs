@@ -1,7 +1,7 @@
 //! An HTTP server: hyper's HTTP/1.1 and HTTP/2 over the platform's streams.
 //!
 //! A [`Server`] is made of [`Limits`] and a [`Handler`]. It takes connections from a [`Listener`] (a TCP listener, or a TLS
-//! listener around one) and gives each a task. HTTP/2 is told from HTTP/1.1 by its preface, which a client that has agreed on
+//! listener around one) and gives each a task. Where a server speaks HTTP/2 ([`Server::with_http2`]), it is told from HTTP/1.1 by its preface, which a client that has agreed on
 //! `h2` by ALPN sends first as well (RFC 9113, 3.4).
 //!
 //! hyper parses, frames and keeps the order; what is ours is time and memory. A connection has **one** timer, which is not
@@ -22,6 +22,7 @@ mod service;
 mod state;
 mod statistics;
 mod stream;
+mod versions;
 
 pub use body::{Body, BodyError, text};
 pub use limits::Limits;
@@ -29,6 +30,7 @@ pub use listener::Listener;
 pub use server::Server;
 pub use service::{Handler, Peer};
 pub use statistics::{Count, Statistics};
+pub use versions::{Http1, Http2, Versions};
 
 pub use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,

@@ -1,6 +1,7 @@
 //! The server: it accepts, admits, and at shutdown lets the running requests finish.
 
 use core::future::{Future, poll_fn};
+use core::marker::PhantomData;
 use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
@@ -15,6 +16,7 @@ use super::date::Date;
 use super::service::{Handler, Peer};
 use super::state::{ConnectionState, Wish};
 use super::stream::Scratch;
+use super::versions::{Http1, Http2, Versions};
 use super::{Limits, Listener, Statistics};
 use crate::executor::Handle;
 use crate::host::Shutdown;
@@ -25,14 +27,15 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long to wait after an accept that failed: it failed for want of something, which may come back.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves HTTP. Clones share limits, counts and handler, so one server may serve several listeners.
-pub struct Server<H> {
+/// Serves HTTP, in the versions `V`. Clones share limits, counts and handler, so one server may serve several listeners.
+pub struct Server<H, V = Http1> {
     shared: Rc<Shared<H>>,
+    versions: PhantomData<fn() -> V>,
 }
 
-impl<H> Clone for Server<H> {
+impl<H, V> Clone for Server<H, V> {
     fn clone(&self) -> Self {
-        Self { shared: Rc::clone(&self.shared) }
+        Self { shared: Rc::clone(&self.shared), versions: PhantomData }
     }
 }
 
@@ -47,9 +50,23 @@ pub(super) struct Shared<H> {
 }
 
 impl<H: Handler> Server<H> {
-    /// A server whose connections run as tasks of `handle`'s executor.
+    /// A server of HTTP/1.1, whose connections run as tasks of `handle`'s executor.
     #[must_use]
     pub fn new(handle: &Handle, limits: Limits, handler: H) -> Self {
+        Self::of(handle, limits, handler)
+    }
+}
+
+impl<H: Handler> Server<H, Http2> {
+    /// A server of HTTP/2 and HTTP/1.1, whose connections run as tasks of `handle`'s executor.
+    #[must_use]
+    pub fn with_http2(handle: &Handle, limits: Limits, handler: H) -> Self {
+        Self::of(handle, limits, handler)
+    }
+}
+
+impl<H: Handler, V: Versions> Server<H, V> {
+    fn of(handle: &Handle, limits: Limits, handler: H) -> Self {
         Self {
             shared: Rc::new(Shared {
                 handle: handle.clone(),
@@ -60,6 +77,7 @@ impl<H: Handler> Server<H> {
                 scratch: Scratch::new(),
                 admission: Rc::default(),
             }),
+            versions: PhantomData,
         }
     }
 
@@ -93,7 +111,7 @@ impl<H: Handler> Server<H> {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         if let Some((state, place)) = self.admit(address) {
-            Connection::new(&self.shared, state, stream, Peer { address, encrypted }, place).await;
+            Connection::<S, H, V>::new(&self.shared, state, stream, Peer { address, encrypted }, place).await;
         }
     }
 
@@ -114,7 +132,7 @@ impl<H: Handler> Server<H> {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         if let Some((state, place)) = self.admit(peer.address) {
-            let connection = Connection::new(&self.shared, state, stream, peer, place);
+            let connection = Connection::<S, H, V>::new(&self.shared, state, stream, peer, place);
             self.shared.handle.spawn(connection);
         }
     }

@@ -13,7 +13,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::body::{Body, BodyError, text};
+use super::body::{Body, BodyError, Unread, text};
 use super::server::Shared;
 use super::state::{ConnectionState, Wish};
 
@@ -68,17 +68,19 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Service<H> {
         }
         let active = Active(Rc::clone(&self.state));
         let version = request.version();
+        let unread = Unread::default();
         let too_large = request.body().size_hint().lower() > limits.body_bytes;
         let answer = if too_large {
+            unread.set(Some(request.into_body()));
             Stage::Ready { response: Some(BodyError::TooLarge { limit: limits.body_bytes }.response()) }
         } else {
-            let request = request.map(|body| Body::incoming(body, limits, &self.state.handle));
+            let request = request.map(|body| Body::incoming(body, limits, &self.state.handle, &unread));
             match catch_unwind(AssertUnwindSafe(|| self.shared.handler.handle(request, self.peer))) {
                 Ok(answer) => Stage::Running { answer },
                 Err(_) => Stage::Ready { response: Some(self.shared.panicked()) },
             }
         };
-        Respond { answer, active: Some(active), shared: Rc::clone(&self.shared), version }
+        Respond { answer, active: Some(active), shared: Rc::clone(&self.shared), version, unread }
     }
 }
 
@@ -108,6 +110,7 @@ pin_project_lite::pin_project! {
         active: Option<Active>,
         shared: Rc<Shared<H>>,
         version: Version,
+        unread: Unread,
     }
 }
 
@@ -141,7 +144,7 @@ impl<H: Handler> Future for Respond<H> {
         if active.0.wish() != Wish::Serve && *this.version < Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        Poll::Ready(Ok(response.map(|body| Outgoing::new(body, active))))
+        Poll::Ready(Ok(response.map(|body| Outgoing::new(body, active, this.unread.take()))))
     }
 }
 
@@ -158,12 +161,14 @@ pub(super) struct Outgoing {
     active: Active,
     /// Whether the last poll found nothing to send yet.
     waits: bool,
+    /// What the handler left of the request's body: dropped after the answer.
+    _unread: Option<Incoming>,
 }
 
 impl Outgoing {
-    fn new(body: Body, active: Active) -> Self {
+    fn new(body: Body, active: Active, unread: Option<Incoming>) -> Self {
         active.0.response_begins();
-        Self { body, active, waits: false }
+        Self { body, active, waits: false, _unread: unread }
     }
 
     fn set_waits(&mut self, waits: bool) {

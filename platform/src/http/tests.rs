@@ -50,12 +50,12 @@ async fn echo(handle: Handle, request: Request<Body>) -> Response<Body> {
 /// A server of echoes, and clients that connect to it.
 struct Site<H> {
     handle: Handle,
-    server: Server<H>,
+    server: Server<H, Http2>,
 }
 
 fn site(handle: &Handle, limits: Limits) -> Site<impl Handler> {
     let inner = handle.clone();
-    let server = Server::new(handle, limits, move |request, _peer| echo(inner.clone(), request));
+    let server = Server::with_http2(handle, limits, move |request, _peer| echo(inner.clone(), request));
     Site { handle: handle.clone(), server }
 }
 

@@ -8,8 +8,10 @@
 //! async fn service(mut image: Image) -> Result<(), Failure> { ... }
 //! ```
 
+mod reload;
 mod start;
 
+pub use reload::Reloads;
 pub use start::{EXIT_CONFIGURATION, EXIT_FAILURE, start};
 
 use core::fmt;
@@ -26,7 +28,7 @@ use crate::net::{
     InterfaceIdentifier, Ipv4Configuration, Ipv6Configuration, NtpServer, Stack, StackConfiguration,
     StaticAddresses,
 };
-use crate::storage::{OpenError, Storage, StorageOptions};
+use crate::storage::{self, OpenError, Storage, StorageOptions};
 
 /// What ends a service, or keeps it from starting: said on the console.
 pub type Failure = Box<dyn std::error::Error>;
@@ -51,6 +53,7 @@ pub struct Image {
     manifest: Manifest,
     arguments: Arguments,
     bundle: Bundle,
+    reloads: Option<Reloads>,
     handle: Handle,
     entropy: Rc<dyn Entropy>,
     console: Rc<dyn Console>,
@@ -58,6 +61,8 @@ pub struct Image {
     blocks: Vec<Named<dyn Block>>,
     shutdown: Shutdown,
     arena: &'static Arena,
+    /// What a host in `--ntp` is.
+    time_server: fn(&str) -> Option<NtpServer>,
     /// What the host is, for logs.
     kind: String,
 }
@@ -116,6 +121,11 @@ impl Image {
         &self.bundle
     }
 
+    /// The bundles that replace the first one while the image runs. `None` when they have been taken.
+    pub fn reloads(&mut self) -> Option<Reloads> {
+        self.reloads.take()
+    }
+
     /// Completes when the image is to stop.
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
@@ -155,16 +165,32 @@ impl Image {
         })
     }
 
+    /// Lets the boot arguments name hosts by their names, not by their addresses alone. Called before [`Image::network`]. What
+    /// resolves names is large, and in an image only if its service calls this or resolves names itself.
+    pub fn resolve_names(&mut self) {
+        self.time_server = |host| Some(NtpServer::host(host));
+    }
+
     /// Starts a network stack on a device, with the addresses of the boot arguments.
     ///
     /// # Errors
-    /// When there is no such device.
-    pub fn network(&mut self, name: &str) -> Result<Stack, MissingDevice> {
+    /// When there is no such device, or the boot arguments name a host and this image resolves no names.
+    pub fn network(&mut self, name: &str) -> Result<Stack, Failure> {
+        let configuration = self.stack_configuration()?;
         let net = self.net(name)?;
-        Ok(Stack::new(&self.handle, Rc::clone(&self.entropy), net, &self.stack_configuration()))
+        Ok(Stack::new(&self.handle, Rc::clone(&self.entropy), net, &configuration))
     }
 
-    fn stack_configuration(&self) -> StackConfiguration {
+    fn time_server(&self, server: &str) -> Result<NtpServer, Failure> {
+        if server == "dhcp" {
+            return Ok(NtpServer::FromDhcp);
+        }
+        (self.time_server)(server).ok_or_else(|| {
+            format!("--ntp={server}: this image resolves no names: give an address, or dhcp").into()
+        })
+    }
+
+    fn stack_configuration(&self) -> Result<StackConfiguration, Failure> {
         let Arguments { ipv4, ipv6, ipv4_addresses, ipv6_addresses, .. } = &self.arguments;
         let ipv4_static = StaticAddresses {
             addresses: ipv4_addresses.clone(),
@@ -176,7 +202,8 @@ impl Image {
             gateways: self.arguments.ipv6_gateway.map(Into::into).into_iter().collect(),
             routes: Vec::new(),
         };
-        StackConfiguration {
+        let ntp = self.arguments.ntp.as_deref().map(|server| self.time_server(server)).transpose()?;
+        Ok(StackConfiguration {
             hostname: self.arguments.hostname.clone(),
             ipv4: match ipv4 {
                 _ if !ipv4_addresses.is_empty() => Ipv4Configuration::Static(ipv4_static),
@@ -192,12 +219,9 @@ impl Image {
                 Ipv6Argument::None => Ipv6Configuration::Static(ipv6_static),
             },
             dns_servers: self.arguments.dns.clone(),
-            ntp: self.arguments.ntp.as_ref().map(|server| match server.as_str() {
-                "dhcp" => NtpServer::FromDhcp,
-                host => NtpServer::Host(host.to_owned()),
-            }),
+            ntp,
             ..StackConfiguration::default()
-        }
+        })
     }
 
     /// Takes a block device as it is.
@@ -229,6 +253,18 @@ impl Image {
         };
         let storage = Storage::open(&self.handle, device, &options).await;
         storage.map_err(|error: OpenError| format!("block device `{name}`: {error}").into())
+    }
+
+    /// Checks the storage on a block device without changing it, and prints what it found: what a service with storage does
+    /// when it is started with `--check-storage`.
+    ///
+    /// # Errors
+    /// When there is no such device, it holds no storage, or the storage is damaged.
+    pub async fn check_storage(&mut self, name: &str) -> Result<(), Failure> {
+        let device = self.block(name)?;
+        let report = storage::check(&self.handle, device).await?;
+        self.print(&report.to_string());
+        if report.is_sound() { Ok(()) } else { Err("the storage is damaged".into()) }
     }
 
     /// Prints a line on the console, whatever the log level: for what the operator must see.

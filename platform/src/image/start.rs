@@ -4,19 +4,24 @@ use core::future::Future;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use super::{Failure, Image};
+use super::reload::Source;
+use super::{Failure, Image, Reloads, take};
 use crate::boot;
 use crate::config::{Arguments, Bundle, Manifest, help};
 use crate::executor::Executor;
 use crate::host::{Machine, guest, process};
 use crate::memory::Arena;
-use crate::{observe, storage};
+use crate::net::NtpServer;
+use crate::observe;
 
 /// Exit status of an image whose service failed.
 pub const EXIT_FAILURE: u8 = 1;
 
 /// Exit status of an image that was configured wrongly, or lacks a device.
 pub const EXIT_CONFIGURATION: u8 = 2;
+
+/// The block device with the configuration bundle. In a virtual machine it is the one after those of the manifest.
+const CONFIGURATION_DEVICE: &str = "config";
 
 /// Runs a service. Called by the `main` that [`image!`](crate::image!) makes.
 pub fn start<F>(arena: &'static Arena, manifest: &str, service: impl FnOnce(Image) -> F) -> ExitCode
@@ -53,12 +58,13 @@ where
         eprintln!("{} {}", manifest.name, env!("CARGO_PKG_VERSION"));
         return Ok(0);
     }
-    let machine = machine(arena, &manifest, &arguments)?;
+    if arguments.check_storage && manifest.devices.block.is_empty() {
+        return Err(format!("--check-storage: {} has no storage", manifest.name).into());
+    }
+    let mut machine = machine(arena, &manifest, &arguments)?;
     observe::start(&machine, arguments.log_level);
-    let bundle = match &machine.bundle {
-        Some(bytes) => Bundle::read(bytes, &format!("{}.toml", manifest.name))?,
-        None => Bundle::default(),
-    };
+    let executor = Executor::new(Rc::clone(&machine.clock));
+    let (bundle, reloads) = configuration(&executor, &mut machine, &manifest)?;
     if !boot::is_guest() {
         if arguments.verbose {
             let names: Vec<_> = process::SYSTEM_CALLS.iter().map(|(name, _)| *name).collect();
@@ -66,12 +72,12 @@ where
         }
         process::lock_down()?;
     }
-    let executor = Executor::new(Rc::clone(&machine.clock));
     let Machine { kind, host, entropy, console, nets, blocks, shutdown, .. } = machine;
-    let mut image = Image {
+    let image = Image {
         manifest,
         arguments,
         bundle,
+        reloads: Some(reloads),
         handle: executor.handle(),
         entropy,
         console: Rc::clone(&console),
@@ -79,15 +85,10 @@ where
         blocks,
         shutdown,
         arena,
+        time_server: |host| host.parse().ok().map(NtpServer::Address),
         kind,
     };
-    let done = if image.arguments.check_storage {
-        let device = image.block("storage")?;
-        executor.run(&*host, check_storage(image, device))
-    } else {
-        executor.run(&*host, service(image))
-    };
-    Ok(match done {
+    Ok(match executor.run(&*host, service(image)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             console.write(format!("{error}\n").as_bytes());
@@ -98,6 +99,29 @@ where
             EXIT_FAILURE
         }
     })
+}
+
+/// Reads the bundle from the block device `config` if there is one, else from what the host was given.
+fn configuration(
+    executor: &Executor,
+    machine: &mut Machine,
+    manifest: &Manifest,
+) -> Result<(Bundle, Reloads), Failure> {
+    let (bytes, source) = match (take(&mut machine.blocks, CONFIGURATION_DEVICE), machine.bundle_file.take())
+    {
+        (Some(device), _) => {
+            let mut source = Source::Device(device);
+            let reading = async move { source.read().await.map(|bytes| (Some(bytes), source)) };
+            executor.run(&*machine.host, reading)??
+        }
+        (None, Some(file)) => (machine.bundle.take(), Source::File(file)),
+        (None, None) => (machine.bundle.take(), Source::Fixed),
+    };
+    let file = format!("{}.toml", manifest.name);
+    let bundle = bytes.as_deref().map(|bytes| Bundle::read(bytes, &file)).transpose()?;
+    let first = bytes.as_deref().unwrap_or_default();
+    let reloads = Reloads::new(executor.handle(), machine.reload.clone(), source, file, first);
+    Ok((bundle.unwrap_or_default(), reloads))
 }
 
 /// Gathers what the host has. In the process this gives the arena its memory first.
@@ -111,6 +135,9 @@ fn machine(arena: &'static Arena, manifest: &Manifest, arguments: &Arguments) ->
         for (device, name) in machine.blocks.iter_mut().zip(&manifest.devices.block) {
             device.name.clone_from(name);
         }
+        if let Some(device) = machine.blocks.get_mut(manifest.devices.block.len()) {
+            CONFIGURATION_DEVICE.clone_into(&mut device.name);
+        }
         return Ok(machine);
     }
     process::claim_memory(arena, arguments.memory_mib)?;
@@ -120,10 +147,4 @@ fn machine(arena: &'static Arena, manifest: &Manifest, arguments: &Arguments) ->
         blocks: arguments.blocks.clone(),
         bundle: arguments.config.clone(),
     })?)
-}
-
-async fn check_storage(image: Image, device: Box<dyn crate::device::Block>) -> Result<(), Failure> {
-    let report = storage::check(image.handle(), device).await?;
-    image.print(&report.to_string());
-    if report.is_sound() { Ok(()) } else { Err("the storage is damaged".into()) }
 }

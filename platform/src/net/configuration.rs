@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::address::Cidr;
 use super::interface::{Origin, Route};
 use super::reassembly::ReassemblyLimits;
+use super::resolver::ServerName;
 use super::tcp::TcpLimits;
 
 /// How a stack gets its addresses and whom it asks.
@@ -103,12 +104,22 @@ pub enum InterfaceIdentifier {
 }
 
 /// Where the time comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum NtpServer {
-    /// This host, by name or address.
-    Host(String),
+    /// This address.
+    Address(IpAddr),
+    /// This name, to be resolved.
+    Name(ServerName),
     /// The one that DHCP names, if it does.
     FromDhcp,
+}
+
+impl NtpServer {
+    /// A host, by name or address. Who calls this has the resolver in the image.
+    #[must_use]
+    pub fn host(name: &str) -> Self {
+        name.parse().map_or_else(|_| Self::Name(ServerName::new(name)), Self::Address)
+    }
 }
 
 /// Limits on memory that others can make us use.

@@ -59,6 +59,7 @@ pub use counters::Counters;
 pub use dhcp::Lease;
 pub use interface::{AddressState, AssignedAddress, Origin, Route};
 pub use reassembly::ReassemblyLimits;
+pub use resolver::ServerName;
 pub use sntp::TimeStatus;
 pub use stack::Stack;
 pub use udp::{Datagram, Local, UdpSocket};

@@ -147,7 +147,8 @@ pub(super) async fn keep_time(shared: Weak<Shared>, server: NtpServer) {
 
 async fn ask(stack: &Stack, server: &NtpServer) -> io::Result<TimeStatus> {
     let address = match server {
-        NtpServer::Host(name) => stack.resolve(name).await?.first().copied(),
+        NtpServer::Address(address) => Some(*address),
+        NtpServer::Name(name) => name.resolve(stack).await?.first().copied(),
         NtpServer::FromDhcp => {
             stack.lease().and_then(|lease| lease.time_servers.first().copied()).map(Into::into)
         }

@@ -21,6 +21,7 @@ pub mod contact;
 pub mod contentline;
 pub mod dav;
 pub mod index;
+pub mod reload;
 pub mod repository;
 pub mod service;
 pub mod users;

@@ -1,11 +1,15 @@
 #![forbid(unsafe_code)]
 //! The image: the service on its devices.
 
+use core::future::pending;
+use core::pin::pin;
 use std::rc::Rc;
 
 use caldav::certificate;
-use caldav::configuration::{self, Configuration};
+use caldav::configuration;
+use caldav::reload::Configurator;
 use caldav::service::Service;
+use futures_util::future::{Either, select};
 use platform::http::{self, Server};
 use platform::image::{Failure, Image};
 use platform::observe::Metrics;
@@ -26,10 +30,16 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     if let Some(word) = image.arguments().service.first() {
         return Err(format!("unknown word {word}: the one mode is --hash-password USER").into());
     }
+    if image.arguments().check_storage {
+        return image.check_storage("storage").await;
+    }
+    image.resolve_names();
     let handle = image.handle().clone();
-    let mut configuration = Configuration::of_bundle(image.bundle())?;
-    configuration.limits = configuration.limits.within_memory(image.memory_use().limit);
-    let configured = certificate::configured(image.bundle())?;
+    let memory = image.memory_use().limit;
+    let configuration = Configurator::read(image.bundle(), memory)?;
+    // What is wrong with the certificate is said before anything is opened.
+    certificate::configured(image.bundle())?;
+    let reloads = image.reloads();
     let storage = image.storage("storage").await?;
     let network = image.network("service")?;
     let entropy = Rc::clone(image.entropy());
@@ -45,22 +55,18 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
     network.ready().await;
     let addresses: Vec<String> =
         network.addresses().iter().map(|assigned| assigned.cidr.address().to_string()).collect();
-    let identity = match configured {
-        Some(identity) => identity,
-        None => {
-            // The first is what people type; with --net user the image is published on the loopback addresses.
-            let hostname = image.arguments().hostname.clone();
-            let names = hostname.into_iter().chain(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
-            let names: Vec<String> = names.chain(addresses.iter().cloned()).collect();
-            certificate::self_signed(&storage, &names, handle.wall()).await?
-        }
-    };
+    // The first is what people type; with --net user the image is published on the loopback addresses.
+    let hostname = image.arguments().hostname.clone();
+    let names = hostname.into_iter().chain(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    let names = names.chain(addresses.iter().cloned()).collect();
+    let configurator = Configurator { memory, names, storage: storage.clone() };
+    let identity = configurator.identity(image.bundle(), handle.wall()).await?;
     let identities = Identities::new(identity);
     metrics.add_identities(&identities);
     let acceptor = Rc::new(tls::Acceptor::http(&handle, &identities));
     let secure = tls::Listener::new(network.listen(443, BACKLOG)?, acceptor);
     let plain = network.listen(80, BACKLOG)?;
-    let server = Server::new(&handle, http::Limits::default(), service.handler());
+    let server = Server::with_http2(&handle, http::Limits::default(), Rc::clone(&service).handler());
     metrics.add_http(server.statistics());
 
     let urls: Vec<String> = addresses
@@ -75,7 +81,23 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
         .collect();
     image.ready(&urls.join(" "));
     let shutdown = image.shutdown();
-    futures_util::join!(server.serve(secure, shutdown), server.serve(plain, shutdown));
+    let serving =
+        pin!(async { futures_util::join!(server.serve(secure, shutdown), server.serve(plain, shutdown)) });
+    let reloading = pin!(async {
+        let Some(mut reloads) = reloads else { return pending().await };
+        loop {
+            let bundle = reloads.next().await;
+            let replaced = configurator.replace(&bundle, &service, &identities, &*entropy, handle.wall());
+            match replaced.await {
+                Ok(first_user) => {
+                    first_user.iter().for_each(|user| image.print(&user.to_string()));
+                    log::info!("the configuration was read again, and is in use");
+                }
+                Err(error) => log::error!("the configuration stays as it was: {error}"),
+            }
+        }
+    });
+    let _: Either<_, ((), _)> = select(serving, reloading).await;
     storage.close().await?;
     Ok(())
 }

@@ -47,17 +47,30 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Skerry\",
 pub struct Service {
     handle: Handle,
     storage: Storage,
-    dav: Dav,
     users: RefCell<Users>,
+    /// What the operator decided; a request holds on to what it began with.
+    decided: RefCell<Rc<Decided>>,
     checks: Gate,
-    plain: bool,
-    url: Option<String>,
     endpoints: Endpoints,
     counts: Rc<Counts>,
     held: Held,
-    operators: Vec<Cidr>,
     /// Who is known to have a calendar and an address book.
     set_up: RefCell<BTreeSet<Rc<str>>>,
+}
+
+/// What an operator decides besides users and certificate.
+struct Decided {
+    dav: Dav,
+    plain: bool,
+    url: Option<String>,
+    operators: Vec<Cidr>,
+}
+
+impl Decided {
+    fn by(configuration: Configuration) -> Self {
+        let Configuration { plain, url, operators, limits, users: _ } = configuration;
+        Self { dav: Dav::new(limits), plain, url, operators }
+    }
 }
 
 /// Why the service could not start.
@@ -109,12 +122,7 @@ impl Service {
         entropy: &dyn Entropy,
     ) -> Result<(Rc<Self>, Option<FirstUser>), StartError> {
         storage.write(repository::prepare).await?;
-        let mut shown = None;
-        if configuration.users.is_empty() {
-            let (name, user, made) = first_user::find_or_make(&storage, entropy).await?;
-            configuration.users.insert(name, user);
-            shown = made;
-        }
+        let shown = require_user(&mut configuration, &storage, entropy).await?;
         let counts = Rc::<Counts>::default();
         metrics::register(metrics, Rc::clone(&counts), storage.clone());
         let endpoints = Endpoints::new(metrics.clone());
@@ -123,18 +131,32 @@ impl Service {
         let service = Self {
             handle: handle.clone(),
             storage,
-            dav: Dav::new(configuration.limits),
-            users: RefCell::new(Users::new(configuration.users, entropy)),
+            users: RefCell::new(Users::new(core::mem::take(&mut configuration.users), entropy)),
+            decided: RefCell::new(Rc::new(Decided::by(configuration))),
             checks: Gate::new(MAX_WAITING_CHECKS),
-            plain: configuration.plain,
-            url: configuration.url,
             endpoints,
             counts,
             held: Held::default(),
-            operators: configuration.operators,
             set_up: RefCell::default(),
         };
         Ok((Rc::new(service), shown))
+    }
+
+    /// Puts a configuration in the place of the one before, for every request from now on. A user whose password stays
+    /// need not be checked anew; who is no longer in it is let in no longer. Returns the first user, as [`Service::open`].
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; then everything stays as it was.
+    pub async fn replace_configuration(
+        &self,
+        mut configuration: Configuration,
+        entropy: &dyn Entropy,
+    ) -> Result<Option<FirstUser>, StartError> {
+        let shown = require_user(&mut configuration, &self.storage, entropy).await?;
+        self.users.borrow_mut().replace(core::mem::take(&mut configuration.users));
+        *self.decided.borrow_mut() = Rc::new(Decided::by(configuration));
+        Ok(shown)
     }
 
     /// The service as the platform's HTTP server takes it.
@@ -156,8 +178,9 @@ impl Service {
     }
 
     async fn respond(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let decided = Rc::clone(&self.decided.borrow());
         let (parts, body) = request.into_parts();
-        let session = match self.admit(&parts, peer).await {
+        let session = match self.admit(&decided, &parts, peer).await {
             Ok(session) => session,
             Err(answer) => {
                 // Whether it could be read or not: the answer is the same.
@@ -166,7 +189,7 @@ impl Service {
             }
         };
         // The body is read only once it is known who sends it.
-        let limit = self.dav.limits().request_bytes;
+        let limit = decided.dav.limits().request_bytes;
         let body = match body::collect(body, u64::try_from(limit).unwrap_or(u64::MAX)).await {
             Ok(body) => body,
             Err(error) => return error.response(),
@@ -174,18 +197,18 @@ impl Service {
         if let Err(refusal) = self.set_up(&session).await {
             return refusal;
         }
-        match self.dav.accept(session, Request::from_parts(parts, body)) {
-            Ok(call) => self.run(call).await,
+        match decided.dav.accept(session, Request::from_parts(parts, body)) {
+            Ok(call) => self.run(call, decided.dav.limits()).await,
             Err(response) => (*response).map(Body::from),
         }
     }
 
     /// Finds out whose request it is, or answers what needs no user.
-    async fn admit(&self, request: &Parts, peer: Peer) -> Result<Session, Response<Body>> {
+    async fn admit(&self, decided: &Decided, request: &Parts, peer: Peer) -> Result<Session, Response<Body>> {
         let path = request.uri.path();
         let operator = || {
             let address = peer.address.ip().to_canonical();
-            self.operators.iter().any(|network| network.contains(address))
+            decided.operators.iter().any(|network| network.contains(address))
         };
         if (path == "/healthz" || operator())
             && let Some(answer) = self.endpoints.answer(&request.method, path)
@@ -195,8 +218,8 @@ impl Service {
         if let Some(redirect) = dav::well_known(request.uri.path()) {
             return Err(redirect.map(Body::from));
         }
-        if !peer.encrypted && !self.plain {
-            return Err(self.to_tls(request));
+        if !peer.encrypted && !decided.plain {
+            return Err(to_tls(decided.url.as_deref(), request));
         }
         // What a server can do is no secret, and who looks for one asks this first. With credentials it is a question
         // about them, too.
@@ -206,11 +229,11 @@ impl Service {
         self.log_in(request, peer.address.ip()).await
     }
 
-    async fn run(&self, call: Call) -> Response<Body> {
+    async fn run(&self, call: Call, limits: &dav::Limits) -> Response<Body> {
         if !call.writes() {
             // Slow readers of large answers must not fill the memory: as much as one answer may have is held for all
             // of them, and then who asks waits.
-            if self.held.bytes() > self.dav.limits().response_bytes {
+            if self.held.bytes() > limits.response_bytes {
                 return later(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1));
             }
             return match self.storage.read(|transaction| call.read(transaction)) {
@@ -303,25 +326,39 @@ impl Service {
     fn begin(&self, credentials: Credentials, address: IpAddr) -> Step {
         self.users.borrow().begin(credentials, address, self.handle.now())
     }
+}
 
-    /// Sends a client that came without TLS to where there is TLS, before it says a password.
-    fn to_tls(&self, request: &Parts) -> Response<Body> {
-        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-        let target = match &self.url {
-            Some(url) => Some(format!("{url}{path}")),
-            None => {
-                let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-                host.or_else(|| request.uri.authority().map(Authority::as_str))
-                    .map(|host| format!("https://{}{path}", without_port(host)))
-            }
-        };
-        let Some(target) = target.and_then(|target| HeaderValue::from_str(&target).ok()) else {
-            return text(StatusCode::BAD_REQUEST, Bytes::from_static(b"come over HTTPS\n"));
-        };
-        let mut response = text(StatusCode::PERMANENT_REDIRECT, Bytes::from_static(b"come over HTTPS\n"));
-        response.headers_mut().insert(LOCATION, target);
-        response
+/// Sends a client that came without TLS to where there is TLS, before it says a password.
+fn to_tls(url: Option<&str>, request: &Parts) -> Response<Body> {
+    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+    let target = match url {
+        Some(url) => Some(format!("{url}{path}")),
+        None => {
+            let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+            host.or_else(|| request.uri.authority().map(Authority::as_str))
+                .map(|host| format!("https://{}{path}", without_port(host)))
+        }
+    };
+    let Some(target) = target.and_then(|target| HeaderValue::from_str(&target).ok()) else {
+        return text(StatusCode::BAD_REQUEST, Bytes::from_static(b"come over HTTPS\n"));
+    };
+    let mut response = text(StatusCode::PERMANENT_REDIRECT, Bytes::from_static(b"come over HTTPS\n"));
+    response.headers_mut().insert(LOCATION, target);
+    response
+}
+
+/// Sees to it that there is a user. Returns the first one if it was made now.
+async fn require_user(
+    configuration: &mut Configuration,
+    storage: &Storage,
+    entropy: &dyn Entropy,
+) -> Result<Option<FirstUser>, StartError> {
+    if !configuration.users.is_empty() {
+        return Ok(None);
     }
+    let (name, user, made) = first_user::find_or_make(storage, entropy).await?;
+    configuration.users.insert(name, user);
+    Ok(made)
 }
 
 fn without_port(host: &str) -> &str {

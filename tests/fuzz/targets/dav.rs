@@ -19,6 +19,9 @@ const EVENT: &str = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//f//EN\r\nBEGIN:
     DTSTAMP:20260101T000000Z\r\nDTSTART:20260302T090000Z\r\nRRULE:FREQ=DAILY;COUNT=5\r\nSUMMARY:f\r\nEND:VEVENT\r\n\
     END:VCALENDAR\r\n";
 
+/// Never checked here: the user has been let in.
+const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+
 thread_local! {
     static DATABASE: RefCell<Option<Database>> = const { RefCell::new(None) };
 }
@@ -27,7 +30,7 @@ fn session() -> Session {
     Session {
         user: "alice".into(),
         profile: Rc::new(User {
-            password: StoredPassword::default(),
+            password: StoredPassword::parse(HASH).expect("a hash"),
             display_name: String::new(),
             mail: Vec::new(),
         }),

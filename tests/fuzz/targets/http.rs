@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let clock = Rc::new(ManualClock::default());
     let executor = Executor::new(clock.clone());
     let handle = executor.handle();
-    let server = Server::new(&handle, Limits::default(), |request: Request<Body>, _peer| async {
+    let server = Server::with_http2(&handle, Limits::default(), |request: Request<Body>, _peer| async {
         match body::collect(request.into_body(), 10_000).await {
             Ok(content) => Response::new(Body::from(content)),
             Err(error) => error.response(),

@@ -11,7 +11,7 @@ use super::virtio::{self, VirtioEntropy};
 use super::{Guest, interrupt, mmio, port};
 use crate::boot;
 use crate::device::{Block, Clock, FramePool, Net};
-use crate::host::{Machine, Named, Shutdown};
+use crate::host::{Machine, Named, Reload, Shutdown};
 
 /// Everything that this virtual machine has. Network devices are named `service`, `service1` and so on in the order in
 /// which they were given to the hypervisor, block devices `storage`, `storage1` and so on. Called once, in a guest,
@@ -54,6 +54,8 @@ pub fn machine() -> Machine {
             .map(|(index, block)| named::<dyn Block>("storage", index, Box::new(block)))
             .collect(),
         bundle: boot::module().map(<[u8]>::to_vec),
+        bundle_file: None,
+        reload: Reload::default(),
         shutdown,
     }
 }

@@ -1,10 +1,11 @@
 //! The image as an ordinary Linux process: taps or a stream socket for its network, files for its disks, and after
 //! start-up a seccomp filter of fewer than ten system calls.
 //!
-//! The event loop sleeps in `ppoll`. Each device has one descriptor and one waker slot ([`Readiness`]); SIGTERM and
-//! SIGINT arrive on a descriptor as well.
+//! The event loop sleeps in `ppoll`. Each device has one descriptor and one waker slot ([`Readiness`]); SIGTERM,
+//! SIGINT and SIGHUP arrive on a descriptor as well.
 
 mod block;
+mod bundle;
 mod clock;
 mod console;
 mod entropy;
@@ -13,6 +14,7 @@ mod stream;
 mod system;
 mod tap;
 
+pub use bundle::BundleFile;
 pub use filter::SYSTEM_CALLS;
 
 use core::cell::{Cell, RefCell};
@@ -22,7 +24,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{Host, Machine, Named, Shutdown};
+use super::{Host, Machine, Named, Reload, Shutdown};
 use crate::device::{Block, Clock, Instant, Net};
 use crate::memory::Arena;
 
@@ -105,6 +107,7 @@ pub struct Process {
     descriptors: Vec<(RawFd, Rc<Readiness>)>,
     signals: RawFd,
     shutdown: Shutdown,
+    reload: Reload,
     polled: RefCell<Vec<libc::pollfd>>,
     turns_without_poll: Cell<u32>,
 }
@@ -144,8 +147,12 @@ impl Host for Process {
                 wake(&readiness.writer);
             }
         }
-        if signals.revents & libc::POLLIN != 0 && system::take_signal(self.signals) {
-            self.shutdown.request();
+        if signals.revents & libc::POLLIN != 0 {
+            match system::take_signal(self.signals) {
+                Some(libc::SIGHUP) => self.reload.request(),
+                Some(_) => self.shutdown.request(),
+                None => {}
+            }
         }
     }
 }
@@ -189,13 +196,21 @@ pub fn machine(options: &ProcessOptions) -> Result<Machine, ProcessError> {
         let device: Box<dyn Block> = Box::new(device);
         blocks.push(Named { name: name.clone(), device });
     }
-    let bundle = options.bundle.as_deref().map(system::read_file).transpose()?;
+    let (bundle, bundle_file) = match &options.bundle {
+        Some(path) => {
+            let (content, file) = BundleFile::open(path)?;
+            (Some(content), file)
+        }
+        None => (None, None),
+    };
+    let reload = Reload::default();
     let signals = system::signal_descriptor()?;
     let host = Process {
         clock: Rc::clone(&clock),
         descriptors,
         signals,
         shutdown: shutdown.clone(),
+        reload: reload.clone(),
         polled: RefCell::default(),
         turns_without_poll: Cell::new(0),
     };
@@ -208,6 +223,8 @@ pub fn machine(options: &ProcessOptions) -> Result<Machine, ProcessError> {
         nets,
         blocks,
         bundle,
+        bundle_file,
+        reload,
         shutdown,
     })
 }

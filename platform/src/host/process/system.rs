@@ -10,9 +10,6 @@ use std::path::Path;
 
 use super::ProcessError;
 
-/// A configuration bundle is read into memory: this much at most, in bytes.
-const MAX_BUNDLE: usize = 16 << 20;
-
 fn path_string(path: &Path) -> Result<CString, ProcessError> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| ProcessError::new(format_args!("{}: a NUL byte in a path", path.display())))
@@ -29,26 +26,10 @@ pub(super) fn open(path: &Path, flags: i32) -> Result<RawFd, ProcessError> {
     Ok(descriptor)
 }
 
-/// Reads a whole file.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ProcessError> {
-    let descriptor = open(path, libc::O_RDONLY)?;
-    let mut content = Vec::new();
-    let mut chunk = vec![0; 64 * 1024];
-    loop {
-        match read(descriptor, &mut chunk) {
-            Ok(0) => break,
-            Ok(length) => content.extend_from_slice(&chunk[..length]),
-            Err(error) => return Err(ProcessError::new(format_args!("{}: {error}", path.display()))),
-        }
-        if content.len() > MAX_BUNDLE {
-            return Err(ProcessError::new(format_args!(
-                "{}: a configuration bundle may have at most {MAX_BUNDLE} bytes",
-                path.display()
-            )));
-        }
-    }
-    close(descriptor);
-    Ok(content)
+/// Whether a descriptor can be read at any place: a pipe cannot.
+pub(super) fn is_seekable(descriptor: RawFd) -> bool {
+    // SAFETY: numbers only; the place of a file that is read by its offsets is nobody's concern.
+    unsafe { libc::lseek(descriptor, 0, libc::SEEK_CUR) >= 0 }
 }
 
 pub(super) fn close(descriptor: RawFd) {
@@ -124,13 +105,12 @@ pub(super) fn signal_descriptor() -> Result<RawFd, ProcessError> {
     Ok(descriptor)
 }
 
-/// Takes a signal off its descriptor. Returns whether it asks the image to stop.
-pub(super) fn take_signal(descriptor: RawFd) -> bool {
+/// Takes a signal off its descriptor: one of those that [`signal_descriptor`] was made for.
+pub(super) fn take_signal(descriptor: RawFd) -> Option<i32> {
     let mut info = [0; size_of::<libc::signalfd_siginfo>()];
-    let Ok(length) = read(descriptor, &mut info) else { return false };
-    let Some(number) = info[..length].first_chunk() else { return false };
-    let number = u32::from_ne_bytes(*number).cast_signed();
-    number == libc::SIGTERM || number == libc::SIGINT
+    let length = read(descriptor, &mut info).ok()?;
+    let number = info[..length].first_chunk()?;
+    Some(u32::from_ne_bytes(*number).cast_signed())
 }
 
 /// Connects to a Unix stream socket.
@@ -207,8 +187,9 @@ pub(super) fn socket_pair() -> Result<(RawFd, RawFd), ProcessError> {
 
 /// Forks. Returns `true` in the parent; the child ends when the parent does, and ignores the terminal's signals.
 pub(super) fn fork() -> Result<bool, ProcessError> {
-    // SAFETY: the process has one thread, so the child is a whole copy of it.
-    match unsafe { libc::fork() } {
+    // SAFETY: the process has one thread, so the child is a whole copy of it; and none of the locks and streams are in use
+    // that glibc's `fork` looks after.
+    match unsafe { libc::syscall(libc::SYS_fork) } {
         0 => {
             // SAFETY: no pointers; the signal handlers set are to ignore.
             unsafe {
@@ -254,7 +235,8 @@ pub(super) fn give_up_privileges() -> Result<(), ProcessError> {
     if result < 0 { Err(ProcessError::system("no new privileges")) } else { Ok(()) }
 }
 
-/// Maps `size` bytes of fresh memory.
+/// Maps `size` bytes of fresh memory, in huge pages where the kernel has them: of thousands of connections each lies on
+/// pages of its own, and looking those up costs more than the work.
 pub(super) fn map(size: usize) -> Result<*mut u8, ProcessError> {
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
@@ -263,6 +245,9 @@ pub(super) fn map(size: usize) -> Result<*mut u8, ProcessError> {
     if base == libc::MAP_FAILED {
         return Err(ProcessError::system(format_args!("memory of {} MiB", size >> 20)));
     }
+    // A kernel without huge pages refuses, which changes nothing but the speed.
+    // SAFETY: the advice is for the mapping just made, and does not change what is in it.
+    unsafe { libc::madvise(base, size, libc::MADV_HUGEPAGE) };
     Ok(base.cast())
 }
 

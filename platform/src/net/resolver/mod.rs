@@ -10,9 +10,13 @@
 mod cache;
 mod message;
 
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
 use core::time::Duration;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use hickory_proto::rr::{Name, RecordType};
@@ -156,6 +160,35 @@ async fn ask_tcp(
     let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut answer).await?;
     Ok(question.read(&answer))
+}
+
+/// The name of a server, and with it what resolves it: an image in which nobody makes one has no resolver.
+#[derive(Clone)]
+pub struct ServerName {
+    name: Rc<str>,
+    resolve: fn(Stack, Rc<str>) -> Resolution,
+}
+
+type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>>>>;
+
+impl ServerName {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            resolve: |stack, name| Box::pin(async move { resolve(&stack, &name).await }),
+        }
+    }
+
+    /// The addresses, as [`Stack::resolve`] has them.
+    pub(super) fn resolve(&self, stack: &Stack) -> Resolution {
+        (self.resolve)(stack.clone(), Rc::clone(&self.name))
+    }
+}
+
+impl fmt::Debug for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// Counts a question for as long as it is under way.

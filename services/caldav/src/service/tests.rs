@@ -223,3 +223,28 @@ fn metrics_are_for_operators() {
         assert_eq!(send(&service, "GET", "/calendars/", "", "").await, 401);
     });
 }
+
+#[test]
+fn a_replaced_configuration_decides_from_then_on() {
+    simulate(|handle| async move {
+        let (service, _) = start(&handle, MemoryDisk::new(32 << 20), configuration("")).await;
+        let right = authorization("alice", "password");
+        assert_eq!(send(&service, "GET", "/calendars/alice/default/", &right, "").await, 200);
+        let checked = service.counts.right_passwords.get();
+
+        let with_operators = configuration("operators = [\"192.0.2.0/24\"]");
+        service.replace_configuration(with_operators, &SeededEntropy::new(8)).await.unwrap();
+        assert_eq!(send(&service, "GET", "/metrics", "", "").await, 200);
+        assert_eq!(send(&service, "GET", "/calendars/alice/default/", &right, "").await, 200);
+        assert_eq!(service.counts.right_passwords.get(), checked, "who keeps the password is remembered");
+
+        let mut without_alice = Configuration::default();
+        let users = format!("[users.bob]\npassword = \"{HASH}\"\n");
+        without_alice.read("caldav.toml", users.as_bytes()).unwrap();
+        service.replace_configuration(without_alice, &SeededEntropy::new(9)).await.unwrap();
+        assert_eq!(send(&service, "GET", "/calendars/alice/default/", &right, "").await, 401);
+        assert_eq!(send(&service, "GET", "/metrics", "", "").await, 401);
+        let bob = authorization("bob", "password");
+        assert_eq!(send(&service, "GET", "/calendars/bob/default/", &bob, "").await, 200);
+    });
+}

@@ -96,6 +96,20 @@ impl Users {
         }
     }
 
+    /// Takes the users of another configuration in the place of these. Who keeps the password stays remembered, and
+    /// failures stay counted.
+    pub fn replace(&mut self, users: impl IntoIterator<Item = (String, User)>) {
+        let mut before = core::mem::take(&mut self.users);
+        let known = |(name, user): (String, User)| {
+            let remembered = before
+                .remove(name.as_str())
+                .filter(|known| known.user.password.to_string() == user.password.to_string())
+                .and_then(|known| known.remembered);
+            (Rc::from(name), Known { user: Rc::new(user), remembered })
+        };
+        self.users = users.into_iter().map(known).collect();
+    }
+
     /// Looks a user up.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Rc<User>> {

@@ -9,6 +9,7 @@
 //! load pull    HOST:PORT BYTES                                  reads from one connection
 //! load push    HOST:PORT BYTES                                  writes to one connection
 //! load idle    HOST:PORT CONNECTIONS                            opens them, says so, holds them until its input ends
+//! load chatter HOST:PORT CONNECTIONS SECONDS PID                64 bytes to and fro on random ones; PID is the server's
 //! load serve   ADDRESS                                          the peer for pull and push: port 19 sends, port 9 reads
 //! ```
 //!
@@ -18,6 +19,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "runs on Linux, beside the image")]
 
 mod bulk;
+mod chatter;
 mod dav;
 mod http;
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["pull", server, bytes] => bulk::pull(server, bytes),
         ["push", server, bytes] => bulk::push(server, bytes),
         ["idle", server, connections] => bulk::idle(server, connections),
+        ["chatter", server, connections, seconds, pid] => chatter::chatter(server, connections, seconds, pid),
         ["serve", address] => bulk::serve(address),
         _ => Err("usage: see the head of tests/bench/load/src/main.rs".into()),
     };

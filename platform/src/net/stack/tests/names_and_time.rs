@@ -133,7 +133,7 @@ fn silence_ends_in_bounded_time() {
 #[test]
 fn the_clock_is_set_by_a_server() {
     simulate(|handle| async move {
-        let (client, server) = client(&handle, Some(NtpServer::Host("10.0.0.2".to_owned())));
+        let (client, server) = client(&handle, Some(NtpServer::host("10.0.0.2")));
         let socket = server.bind_udp(123).unwrap();
         // The simulation's wall clock starts in 1970; the server's in 2026.
         let ahead = Duration::from_secs(1_780_000_000);
