@@ -39,12 +39,19 @@ struct Core {
     flows: Slab<Rc<RefCell<Flow>>>,
     by_key: HashMap<FlowKey, FlowId, HashKey>,
     listeners: HashMap<SocketAddr, SharedBacklog>,
-    timers: TimerWheel<FlowId>,
+    timers: TimerWheel<Alarm>,
     interfaces: Interfaces,
     /// Flows in TIME-WAIT, oldest first; some may have gone since.
     time_wait: VecDeque<FlowKey>,
     resets: Allowance,
     entropy: Rc<dyn Entropy>,
+}
+
+/// What a timer is for.
+struct Alarm {
+    flow: FlowId,
+    /// It is the timer of an idle flow, [`Flow::idle_timer`].
+    idle: bool,
 }
 
 /// So many events per second, and a burst of as many.
@@ -226,8 +233,10 @@ impl Core {
     }
 
     fn remove(&mut self, flow: &mut Flow) {
-        if let Some((timer, _)) = flow.timer.take() {
-            self.timers.remove(timer);
+        for timer in [&mut flow.timer, &mut flow.idle_timer] {
+            if let Some((timer, _)) = timer.take() {
+                self.timers.remove(timer);
+            }
         }
         if let Some(backlog) = flow.backlog.take() {
             backlog.borrow_mut().half_open -= 1;
@@ -491,10 +500,10 @@ impl Core {
 
     fn poll(&mut self, shared: &Rc<Shared>, now: Instant, out: &mut dyn IpOutput) {
         let flows = &self.flows;
-        self.timers.expire(now, |id| {
-            if let Some(flow) = flows.get(id) {
+        self.timers.expire(now, |alarm| {
+            if let Some(flow) = flows.get(alarm.flow) {
                 let mut flow = flow.borrow_mut();
-                flow.timer = None;
+                *if alarm.idle { &mut flow.idle_timer } else { &mut flow.timer } = None;
                 shared.enqueue(&mut flow);
             }
         });
@@ -525,19 +534,29 @@ impl Core {
             shared.enqueue(&mut borrowed);
         } else if let Some(deadline) = deadline {
             let deadline = if deadline <= now { now + PATIENCE } else { deadline };
-            // A timer that is early is left: it costs one look when it fires, moving it costs one now.
-            if borrowed.timer.is_none_or(|(_, set)| deadline < set) {
-                if let Some((timer, _)) = borrowed.timer.take() {
-                    self.timers.remove(timer);
-                }
-                borrowed.timer = Some((self.timers.insert(deadline, borrowed.id), deadline));
-            }
+            self.set_timer(&mut borrowed, deadline);
         }
         if matches!(borrowed.phase, Phase::TimeWait { .. }) && !borrowed.remembered {
             borrowed.remembered = true;
             let key = borrowed.wire.key;
             drop(borrowed);
             self.remember_time_wait(shared, key);
+        }
+    }
+
+    /// Has `poll` look at the flow then. A timer that is early is left: it costs one look when it fires, moving it costs
+    /// one now. An idle flow's timer is left while the flow is busy, as what a busy one sets is gone long before.
+    fn set_timer(&mut self, flow: &mut Flow, deadline: Instant) {
+        let idle = matches!(flow.phase, Phase::Folded);
+        if idle && let Some((timer, _)) = flow.timer.take() {
+            self.timers.remove(timer);
+        }
+        let timer = if idle { &mut flow.idle_timer } else { &mut flow.timer };
+        if timer.is_none_or(|(_, set)| deadline < set) {
+            if let Some((timer, _)) = timer.take() {
+                self.timers.remove(timer);
+            }
+            *timer = Some((self.timers.insert(deadline, Alarm { flow: flow.id, idle }), deadline));
         }
     }
 

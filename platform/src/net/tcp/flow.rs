@@ -149,7 +149,10 @@ pub(super) struct Flow {
     pub(super) error: Option<io::ErrorKind>,
     /// What was received and not read when the socket went.
     leftover: Vec<u8>,
+    /// The timer of a flow that is busy.
     pub(super) timer: Option<(TimerKey, Instant)>,
+    /// The timer of a flow that is folded. It stays set while the flow is busy again, which it is every few messages.
+    pub(super) idle_timer: Option<(TimerKey, Instant)>,
     pub(super) queued: bool,
     pub(super) read_waker: Option<Waker>,
     pub(super) write_waker: Option<Waker>,
@@ -201,6 +204,7 @@ impl Flow {
             error: None,
             leftover: Vec::new(),
             timer: None,
+            idle_timer: None,
             queued: false,
             read_waker: None,
             write_waker: None,

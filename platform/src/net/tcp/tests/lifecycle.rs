@@ -1,6 +1,8 @@
 //! How connections begin, idle and end.
 
+use core::cell::Cell;
 use core::time::Duration;
+use std::rc::Rc;
 
 use futures_util::future::join;
 
@@ -243,6 +245,48 @@ fn a_peer_that_vanished_is_noticed() {
     let latest = limits::KEEPALIVE_IDLE + limits::USER_TIMEOUT + Duration::from_secs(5);
     assert!(at < crate::device::Instant::START + latest, "at {at:?}");
     assert_eq!(pair.server.counters().flows, 0);
+}
+
+/// A keepalive probe that carried a byte would be taken for data by a peer that the true byte there has not reached.
+#[test]
+fn probes_of_a_silent_peer_carry_no_byte_that_was_not_written() {
+    let pair = pair(0, Link::default());
+    let listener = pair.server.listen(80, 2).unwrap();
+    let connect = pair.client.connect(&pair.server, 80);
+    let bytes = pattern(7, 3000);
+    let (probes, expected) = (Rc::new(Cell::new(0)), bytes.clone());
+    let (counted, mut first) = (Rc::clone(&probes), None);
+    pair.set_filter(move |packet, from| {
+        let segment = &packet[20..];
+        let start = *first.get_or_insert(u32::from_be_bytes(*segment[4..].first_chunk().unwrap()) + 1);
+        if from != 0 {
+            return true;
+        }
+        let offset = u32::from_be_bytes(*segment[4..].first_chunk().unwrap()).wrapping_sub(start);
+        let payload = &segment[usize::from(segment[12] >> 4) * 4..];
+        if !payload.is_empty() {
+            assert_eq!(payload, &expected[offset as usize..][..payload.len()], "at {offset}");
+        }
+        counted.set(counted.get() + u32::from(payload.is_empty() && offset == u32::MAX));
+        true
+    });
+    let (mut client, mut server) = pair.run(async move { connected(connect, &listener).await });
+    probes.set(0);
+    pair.set_link(|link| link.loss = 1000);
+    let written = bytes.clone();
+    let client = pair.run(async move {
+        client.write_all(&written).await.unwrap();
+        client
+    });
+    pair.run_for(Duration::from_secs(70));
+    assert_eq!(probes.get(), 2);
+    pair.set_link(|link| link.loss = 0);
+    let received = pair.run(async move {
+        let mut client = client;
+        client.shutdown();
+        read_all(&mut server).await.unwrap()
+    });
+    assert!(received == bytes);
 }
 
 #[test]
