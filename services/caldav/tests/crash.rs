@@ -31,9 +31,10 @@ const USERS: [&str; 2] = ["alice", "bob"];
 const WRITERS: u64 = 4;
 /// Requests of each.
 const REQUESTS: usize = 24;
-const CAPACITY: usize = 4 << 20;
+/// Of the disk, in bytes.
+const CAPACITY: u64 = 4 << 20;
 /// Moments of each run at which it is crashed.
-const CRASHES: usize = 60;
+const CRASHES: usize = 40;
 /// Of how many crashes one has its repositories read by git.
 const EXPORTED: usize = 10;
 
@@ -78,7 +79,8 @@ async fn serve(handle: &Handle, storage: &Storage) -> Rc<Service> {
     let users = USERS.map(|user| format!("[users.{user}]\npassword = \"{HASH}\"\n")).concat();
     configuration.read("caldav.toml", users.as_bytes()).expect("a configuration");
     let metrics = Metrics::of_image(handle, || MemoryUse { allocated: 1, limit: 2 });
-    let opened = Service::open(handle, storage.clone(), configuration, &metrics, &SeededEntropy::new(7));
+    let entropy = SeededEntropy::new(7);
+    let opened = Service::open(handle, storage.clone(), configuration, &metrics, &entropy);
     opened.await.expect("the service starts").0
 }
 
@@ -172,7 +174,9 @@ fn record(seed: u64) -> (CrashDisk, Vec<Vec<Step>>) {
         let service = serve(&handle, &storage).await;
         let log: Rc<RefCell<Vec<_>>> = Rc::default();
         let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| handle.spawn(write(handle.clone(), Rc::clone(&service), disk.clone(), seed, writer)))
+            .map(|writer| {
+                handle.spawn(write(handle.clone(), Rc::clone(&service), disk.clone(), seed, writer))
+            })
             .collect();
         for writer in writers {
             log.borrow_mut().push(writer.await.expect("a writer does not panic"));
@@ -237,8 +241,13 @@ impl Drop for Folder {
 }
 
 /// Has git read a user's repository.
-fn git_reads<T: repository::Tables>(transaction: &T, user: &str, name: &str) -> Result<(), repository::Error> {
-    let folder = Folder(std::env::temp_dir().join(format!("skerry-crash-{}-{name}-{user}", std::process::id())));
+fn git_reads<T: repository::Tables>(
+    transaction: &T,
+    user: &str,
+    name: &str,
+) -> Result<(), repository::Error> {
+    let folder =
+        Folder(std::env::temp_dir().join(format!("skerry-crash-{}-{name}-{user}", std::process::id())));
     for needed in ["refs/heads", "objects"] {
         std::fs::create_dir_all(folder.0.join(needed)).expect("a temporary folder");
     }
@@ -248,7 +257,8 @@ fn git_reads<T: repository::Tables>(transaction: &T, user: &str, name: &str) -> 
         std::fs::write(path, bytes).expect("a temporary file");
         Ok(())
     })?;
-    let git = Command::new("git").arg("--git-dir").arg(&folder.0).args(["fsck", "--strict", "--full"]).output();
+    let git =
+        Command::new("git").arg("--git-dir").arg(&folder.0).args(["fsck", "--strict", "--full"]).output();
     let output = git.expect("git is installed");
     assert!(output.status.success(), "{name}, {user}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -262,7 +272,8 @@ fn restart(disk: MemoryDisk, name: String, git: bool) -> Vec<Calendar> {
             Err(OpenError::Blank) => {}
             Err(error) => panic!("{name}: {error}"),
         }
-        let storage = Storage::open(&handle, Box::new(disk.clone()), &options()).await.expect("a crashed disk");
+        let storage =
+            Storage::open(&handle, Box::new(disk.clone()), &options()).await.expect("a crashed disk");
         let service = serve(&handle, &storage).await;
         let found = storage.read(|transaction| {
             if git {
@@ -271,7 +282,8 @@ fn restart(disk: MemoryDisk, name: String, git: bool) -> Vec<Calendar> {
             (0..WRITERS).map(|writer| calendar(transaction, writer)).collect::<Result<Vec<_>, _>>()
         });
         let found = found.expect("readable").unwrap_or_else(|error| panic!("{name}: {error}"));
-        let [stored, rebuilt] = storage.write(indices).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let [stored, rebuilt] =
+            storage.write(indices).await.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(stored == rebuilt, "{name}: the index is not what git says");
         drop(service);
         storage.close().await.expect("the disk works");
@@ -304,7 +316,10 @@ fn a_crash_at_any_moment_loses_no_answered_request() {
             let name = format!("seed {seed} at {moment} {loss:?}");
             let found = restart(disk.crash(moment, loss), name.clone(), crash % EXPORTED == EXPORTED - 1);
             for (writer, (found, possible)) in found.iter().zip(possible(&log, moment)).enumerate() {
-                assert!(possible.contains(found), "{name}: writer {writer} finds {found:?}, not {possible:?}");
+                assert!(
+                    possible.contains(found),
+                    "{name}: writer {writer} finds {found:?}, not {possible:?}"
+                );
             }
         }
     }
