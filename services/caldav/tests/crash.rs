@@ -34,7 +34,7 @@ const REQUESTS: usize = 24;
 /// Of the disk, in bytes.
 const CAPACITY: u64 = 4 << 20;
 /// Moments of each run at which it is crashed.
-const CRASHES: usize = 40;
+const CRASHES: usize = 60;
 /// Of how many crashes one has its repositories read by git.
 const EXPORTED: usize = 10;
 
