@@ -3,7 +3,6 @@
 //! `SKERRY_SEEDS` says how many runs are made and crashed; without it there is one.
 #![allow(clippy::disallowed_types, reason = "tests run git and write an export to a folder")]
 
-use core::cell::RefCell;
 use core::future::Future;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -168,16 +167,16 @@ fn record(seed: u64) -> (CrashDisk, Vec<Vec<Step>>) {
         let disk = CrashDisk::new(disk);
         let storage = Storage::open(&handle, Box::new(disk.clone()), &options()).await.expect("a good disk");
         let service = serve(&handle, &storage).await;
-        let log: Rc<RefCell<Vec<_>>> = Rc::default();
+        let mut log = Vec::new();
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 handle.spawn(write(handle.clone(), Rc::clone(&service), disk.clone(), seed, writer))
             })
             .collect();
         for writer in writers {
-            log.borrow_mut().push(writer.await.expect("a writer does not panic"));
+            log.push(writer.await.expect("a writer does not panic"));
         }
-        (disk, log.take())
+        (disk, log)
     })
 }
 
