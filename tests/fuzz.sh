@@ -19,7 +19,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 export CARGO_TARGET_DIR="$OUT/build"
 (cd "$TESTS/fuzz" && cargo build -q --release --locked --target x86_64-unknown-linux-gnu) || exit 1
 
-[ $# -gt 0 ] || set -- configuration calendar contact dav frames http disk
+[ $# -gt 0 ] || set -- configuration calendar contact dav frames answers http tls disk
 for target in "$@"; do
     mkdir -p "$OUT/corpus/$target"
     seeds=$TESTS/fuzz/seeds/$target

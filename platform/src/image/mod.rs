@@ -269,13 +269,18 @@ impl Image {
     }
 
     /// Checks the storage on a block device without changing it, and prints what it found: what a service with storage does
-    /// when it is started with `--check-storage`.
+    /// when it is started with `--check-storage`. What is wrong in what the service keeps `inspect` says, in a transaction
+    /// that is never committed.
     ///
     /// # Errors
     /// When there is no such device, it holds no storage, or the storage is damaged.
-    pub async fn check_storage(&mut self, name: &str) -> Result<(), Failure> {
+    pub async fn check_storage(
+        &mut self,
+        name: &str,
+        inspect: impl FnOnce(&redb::WriteTransaction) -> Vec<String>,
+    ) -> Result<(), Failure> {
         let device = self.block(name)?;
-        let report = storage::check(&self.handle, device).await?;
+        let report = storage::check_content(&self.handle, device, inspect).await?;
         self.print(&report.to_string());
         if report.is_sound() { Ok(()) } else { Err("the storage is damaged".into()) }
     }

@@ -42,6 +42,8 @@ pub struct CheckReport {
     pub stored_bytes: u64,
     /// Tables, by name.
     pub tables: Vec<String>,
+    /// What the service found wrong in what it keeps.
+    pub findings: Vec<String>,
 }
 
 /// The state of a database.
@@ -61,7 +63,9 @@ impl CheckReport {
     /// Whether everything that was ever acknowledged can be read.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        !matches!(self.integrity, Integrity::Damaged(_)) && self.superblocks != [false, false]
+        !matches!(self.integrity, Integrity::Damaged(_))
+            && self.superblocks != [false, false]
+            && self.findings.is_empty()
     }
 }
 
@@ -93,7 +97,8 @@ impl fmt::Display for CheckReport {
             Integrity::Damaged(reason) => {
                 writeln!(f, "database     DAMAGED: {reason}: restore it from a backup")
             }
-        }
+        }?;
+        self.findings.iter().try_for_each(|finding| writeln!(f, "content      DAMAGED: {finding}"))
     }
 }
 
@@ -102,7 +107,20 @@ impl fmt::Display for CheckReport {
 ///
 /// # Errors
 /// [`OpenError`] if the device is not a storage or cannot be read. A damaged database is no error but the report's matter.
-pub async fn check(handle: &Handle, mut device: Box<dyn Block>) -> Result<CheckReport, OpenError> {
+pub async fn check(handle: &Handle, device: Box<dyn Block>) -> Result<CheckReport, OpenError> {
+    check_content(handle, device, |_| Vec::new()).await
+}
+
+/// As [`check`], and has `inspect` say what is wrong in what the service keeps. It gets a transaction that is never
+/// committed: what it writes is forgotten. It does not run if the database is empty or damaged.
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_content(
+    handle: &Handle,
+    mut device: Box<dyn Block>,
+    inspect: impl FnOnce(&redb::WriteTransaction) -> Vec<String>,
+) -> Result<CheckReport, OpenError> {
     let capacity = device.properties().capacity;
     if capacity < MINIMUM_CAPACITY {
         return Err(OpenError::TooSmall { capacity, needed: MINIMUM_CAPACITY });
@@ -129,10 +147,11 @@ pub async fn check(handle: &Handle, mut device: Box<dyn Block>) -> Result<CheckR
         used_bytes: 0,
         stored_bytes: 0,
         tables: Vec::new(),
+        findings: Vec::new(),
     };
     if superblock.length > 0 {
         let pipeline = Pipeline::inspecting(device, Rc::clone(handle.clock()), superblock);
-        report.integrity = check_database(&Rc::new(RefCell::new(pipeline)), &mut report)
+        report.integrity = check_database(&Rc::new(RefCell::new(pipeline)), &mut report, inspect)
             .unwrap_or_else(|error| Integrity::Damaged(error.to_string()));
     }
     Ok(report)
@@ -141,6 +160,7 @@ pub async fn check(handle: &Handle, mut device: Box<dyn Block>) -> Result<CheckR
 fn check_database(
     pipeline: &Rc<RefCell<Pipeline>>,
     report: &mut CheckReport,
+    inspect: impl FnOnce(&redb::WriteTransaction) -> Vec<String>,
 ) -> Result<Integrity, redb::Error> {
     let mut flags = [0];
     let unclean =
@@ -156,6 +176,7 @@ fn check_database(
     report.stored_bytes = statistics.stored_bytes();
     report.tables =
         transaction.list_tables()?.map(|table| redb::TableHandle::name(&table).to_owned()).collect();
+    report.findings = inspect(&transaction);
     transaction.abort()?;
     // What is in memory is dropped with the pipeline.
     drop(attachment);

@@ -37,7 +37,7 @@ mod read_ahead;
 mod statistics;
 mod superblock;
 
-pub use check::{CheckReport, Integrity, check};
+pub use check::{CheckReport, Integrity, check, check_content};
 pub use commit::Write;
 pub use error::{OpenError, StorageError, WriteError};
 pub use open::{MINIMUM_CAPACITY, StorageOptions};

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use caldav::certificate;
 use caldav::configuration;
 use caldav::reload::Configurator;
+use caldav::repository;
 use caldav::service::Service;
 use futures_util::future::{Either, select};
 use platform::http::{self, Server};
@@ -31,7 +32,7 @@ async fn serve(mut image: Image) -> Result<(), Failure> {
         return Err(format!("unknown word {word}: the one mode is --hash-password USER").into());
     }
     if image.arguments().check_storage {
-        return image.check_storage("storage").await;
+        return image.check_storage("storage", repository::verify).await;
     }
     image.resolve_names();
     let handle = image.handle().clone();

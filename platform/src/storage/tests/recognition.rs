@@ -153,3 +153,28 @@ fn a_check_finds_damage_and_changes_nothing() {
         }
     }
 }
+
+#[test]
+fn what_the_service_finds_is_in_the_report_and_what_it_writes_is_forgotten() {
+    let disk = MemoryDisk::new(MINIMUM_CAPACITY);
+    let report = simulate({
+        let disk = disk.clone();
+        async move |handle| {
+            let storage = Storage::open(&handle, Box::new(disk.clone()), &options()).await.expect("blank");
+            put(&storage, 1, b"kept").await.expect("there is room");
+            storage.close().await.expect("the disk works");
+            let before = disk.content();
+            let inspect = |transaction: &redb::WriteTransaction| {
+                let mut table = transaction.open_table(TABLE).expect("readable");
+                let removed = table.remove(1).expect("writable").map(|value| value.value().to_vec());
+                vec![format!("{removed:?}")]
+            };
+            let report = check_content(&handle, Box::new(disk.clone()), inspect).await.expect("a storage");
+            assert!(disk.content() == before);
+            report
+        }
+    });
+    assert_eq!(report.findings, [format!("{:?}", Some(b"kept"))]);
+    assert!(!report.is_sound() && report.integrity == Integrity::Sound);
+    assert!(report.to_string().contains("content      DAMAGED: Some"), "{report}");
+}

@@ -22,6 +22,23 @@ pub fn export<T: Tables, E: From<Error>>(
     sink("HEAD", format!("ref: {MAIN}\n").as_bytes())?;
     sink("config", b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n")?;
     let Some(head) = snapshot.head() else { return Ok(()) };
+    visit_reachable(snapshot, |id, kind, bytes| {
+        let hex = id.to_string();
+        let (folder, file) = hex.split_at(2);
+        sink(&format!("objects/{folder}/{file}"), &loose(kind, bytes))
+    })?;
+    sink(MAIN, format!("{head}\n").as_bytes())
+}
+
+/// Visits each object that the reference leads to, once.
+///
+/// # Errors
+/// What `visit` returns; [`Error::Storage`], and [`Error::Corrupt`] for a missing or damaged object.
+pub(super) fn visit_reachable<T: Tables, E: From<Error>>(
+    snapshot: &Snapshot<'_, T>,
+    mut visit: impl FnMut(&ObjectId, Kind, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let Some(head) = snapshot.head() else { return Ok(()) };
     let objects = snapshot.objects();
     let mut seen = HashSet::from([head]);
     let mut queue: Vec<(ObjectId, Kind)> = vec![(head, Kind::Commit)];
@@ -47,11 +64,9 @@ pub fn export<T: Tables, E: From<Error>>(
             }
             Kind::Blob | Kind::Tag => {}
         }
-        let hex = id.to_string();
-        let (folder, file) = hex.split_at(2);
-        sink(&format!("objects/{folder}/{file}"), &loose(kind, stored.bytes()))?;
+        visit(&id, kind, stored.bytes())?;
     }
-    sink(MAIN, format!("{head}\n").as_bytes())
+    Ok(())
 }
 
 /// A loose object: header and bytes in a zlib stream (RFC 1950) of stored blocks (RFC 1951 clause 3.2.4). An export is

@@ -40,6 +40,7 @@ mod synchronisation;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use change::{Author, Change};
 pub use error::{Error, NameError};
@@ -49,6 +50,7 @@ pub use rebuild::rebuild_index;
 pub use snapshot::{Collection, Entry, Snapshot};
 pub use synchronisation::{Changes, SyncToken};
 pub use tables::{Tables, prepare};
+pub use verify::verify;
 
 /// The id of a git object: 20 bytes, written as 40 hexadecimal digits.
 pub use gix_hash::ObjectId;

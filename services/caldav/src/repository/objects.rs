@@ -38,7 +38,7 @@ pub(super) const fn kind_byte(kind: Kind) -> u8 {
     }
 }
 
-const fn kind_of(byte: u8) -> Option<Kind> {
+pub(super) const fn kind_of(byte: u8) -> Option<Kind> {
     Some(match byte {
         b'b' => Kind::Blob,
         b't' => Kind::Tree,
