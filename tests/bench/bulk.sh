@@ -39,8 +39,8 @@ stop_pid "$OUR_PID"
 
 # Virtual machines, one after the other, on the same tap.
 #
-# start_machine KIND QEMU-ARGUMENT...: started again when it hangs, as Linux at times does on microvm under TCG while it
-# calibrates its clock.
+# start_machine KIND QEMU-ARGUMENT...: started again when it hangs or stays deaf, as Linux at times does on microvm under
+# TCG: it calibrates its clock wrongly there.
 start_machine() {
     kind=$1
     shift
@@ -51,9 +51,16 @@ start_machine() {
             -device virtio-net-device,netdev=n,mac=02:00:00:00:00:02 -object rng-random,id=r,filename=/dev/urandom \
             -device virtio-rng-device,rng=r -global virtio-mmio.force-legacy=false "$@" >"$WORK/machine.log" 2>&1 </dev/null &
         MACHINE_PID=$!
-        wait_for_line '^ready ' "$WORK/machine.log" "$MACHINE_PID" 200 && return
+        wait_for_line '^ready ' "$WORK/machine.log" "$MACHINE_PID" 200 && reachable && return
         kill -KILL "$MACHINE_PID"
         wait "$MACHINE_PID" 2>/dev/null
+    done
+    return 1
+}
+reachable() {
+    for _ in 1 2 3 4 5 6 7 8; do
+        ip netns exec skb-client timeout 1 bash -c "exec 3<>/dev/tcp/$OURS/9" 2>/dev/null && return
+        sleep 0.5
     done
     return 1
 }
