@@ -6,7 +6,8 @@
 //! Each function here stands in glibc's place and does the least that is right. A definition of the program goes before
 //! one in a library, so the linker leaves out glibc's, and with it what only that needed. `deploy/build-image.sh` asks for
 //! this with the feature `lean`; tests and tools, which have threads and files, are built without it. In a glibc that is made
-//! differently a name that is no longer asked for makes the image larger, and nothing else.
+//! differently a name that is no longer asked for makes the image larger. An image that does use what is left out (by `std::fs` or
+//! `std::thread`, say) does not link: the linker takes glibc's file for its other functions, and finds a symbol twice.
 
 use core::alloc::Layout;
 use core::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -109,6 +110,20 @@ pub(crate) extern "C" fn pthread_getattr_np(_thread: usize, _attributes: *mut c_
 pub(crate) extern "C" fn _Unwind_Backtrace(_callback: *const c_void, _argument: *mut c_void) -> c_int {
     const END_OF_STACK: c_int = 5;
     END_OF_STACK
+}
+
+/// Runs `routine` the first time that it is called with `control`. The unwinder calls this, but only by a weak name, which does
+/// not have the linker fetch glibc's.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pthread_once(control: *mut c_int, routine: extern "C" fn()) -> c_int {
+    // SAFETY: the caller's own number, and there is one thread.
+    if unsafe { control.replace(1) } == 0 {
+        routine();
+    }
+    0
 }
 
 /// The page size; of the host nothing else is asked.
