@@ -13,7 +13,9 @@ service=$1
 shift
 cd "$DEPLOY/.."
 manifest=services/$service/image.toml
-[ -f "$manifest" ] || fail "$service: there is no $manifest"
+# The images that only tests use are built in the same way.
+[ -f "$manifest" ] || manifest=tests/images/$service/image.toml
+[ -f "$manifest" ] || fail "$service: there is no services/$service/image.toml"
 command -v cargo >/dev/null || fail "cargo is missing: install Rust from https://rustup.rs, or apt-get install cargo"
 command -v cc >/dev/null || fail "a C compiler is missing: apt-get install gcc libc6-dev"
 

@@ -13,8 +13,8 @@ PROJECT=$(dirname "$TESTS")
 
 IMAGE=${1:+$(realpath "$1")}
 if [ -z "$IMAGE" ]; then
-    (cd "$PROJECT" && cargo build --quiet --profile quick -p devices) || exit 1
-    IMAGE=${CARGO_TARGET_DIR:-$PROJECT/target}/x86_64-unknown-linux-gnu/quick/devices
+    (cd "$PROJECT" && cargo build --quiet --release -p devices) || exit 1
+    IMAGE=${CARGO_TARGET_DIR:-$PROJECT/target}/x86_64-unknown-linux-gnu/release/devices
 fi
 DIRECTORY=$(mktemp -d)
 QEMU=''

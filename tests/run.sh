@@ -12,10 +12,12 @@
 #   reload        a certificate and users replaced in a running image
 #   operators     health, metrics, events, and the log at a collector
 #   guest-faults  faults provoked in the guest end as designed; idling and the power button
+#   network       DHCP, router advertisements, DNS, UDP and TCP between the stack and Linux on a tap
 #   devices       the guest's drivers on QEMU's disks and networks, over MMIO and PCI
 #   bad-input     wrong configuration, disks and requests: a clear error or a bounded refusal
 #   kvm           deploy/run-caldav.sh --hv kvm on a real /dev/kvm, in an emulated machine
-#   fuzz          each parser of outside bytes, FUZZ_SECONDS each (20)
+#   fuzz          each parser of outside bytes, FUZZ_SECONDS each (10)
+#   soak          the simulations with thousands of seeds (SKERRY_SEEDS), and longer fuzzing; hours
 #   bench         the figures of SPECIFICATION.md (short: SHORT=1)
 set -eu
 TESTS=$(cd "$(dirname "$0")" && pwd)
@@ -59,9 +61,12 @@ step_unit() {
 
 step_images() {
     packages gcc libc6-dev binutils
-    for service in template caldav; do
-        deploy/build-image.sh "$service"
+    for image in template caldav streams; do
+        deploy/build-image.sh "$image"
     done
+    # Faults are provoked in an image with the checks of a debug build.
+    cargo build -q --locked -p faults
+    cp target/x86_64-unknown-linux-gnu/debug/faults target/images/faults.elf
 }
 
 step_worlds() {
@@ -106,15 +111,27 @@ step_kvm() {
     tests/kvm.sh
 }
 
+step_network() {
+    packages iproute2 dnsmasq-base socat
+    tests/network.sh
+}
+
 step_fuzz() {
+    packages g++
     tests/fuzz.sh
 }
 
+step_soak() {
+    SKERRY_SEEDS=${SKERRY_SEEDS:-20000} cargo test --workspace --locked --release -- simulation transfers crash
+    FUZZ_SECONDS=${FUZZ_SECONDS:-900} tests/fuzz.sh
+}
+
 step_bench() {
+    packages qemu-system-x86 nginx-light wrk iproute2 curl busybox-static cpio openssl python3-venv
     tests/bench/run.sh
 }
 
-[ $# -gt 0 ] || set -- lint unit images worlds seccomp reload operators guest-faults devices bad-input kvm fuzz
+[ $# -gt 0 ] || set -- lint unit images worlds seccomp reload operators guest-faults network devices bad-input kvm fuzz
 for step in "$@"; do
     function=step_$(echo "$step" | tr - _)
     command -v "$function" >/dev/null || {
