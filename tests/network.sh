@@ -1,36 +1,27 @@
 #!/bin/sh
 # A stack on a tap device against Linux in a network namespace: DHCP, router advertisements and names from dnsmasq;
 # ping, UDP and TCP from Linux's own tools. Needs root, iproute2, dnsmasq-base, socat, iputils-ping.
-set -eu
+set -u
+TESTS=$(cd "$(dirname "$0")" && pwd)
+cd "$TESTS/.." || exit 1
+. "$TESTS/lib/report.sh"
 
 namespace="ip-network-$$"
 directory=$(mktemp -d)
-cargo build -q -p platform --example network
+cargo build -q --locked -p platform --example network || exit 1
 program="${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/debug/examples/network"
 pids=
-failed=0
 
-finish() {
+clean_up() {
     for pid in $pids; do kill "$pid" 2>/dev/null || true; done
     ip netns del "$namespace" 2>/dev/null || true
     rm -rf "$directory"
 }
-trap finish EXIT
+trap clean_up EXIT
 
 inside() { ip netns exec "$namespace" "$@"; }
 
-check() {
-    what=$1
-    shift
-    if "$@" >"$directory/check.log" 2>&1; then
-        echo "ok: $what"
-    else
-        echo "FAILED: $what" >&2
-        cat "$directory/check.log" >&2
-        failed=1
-    fi
-}
-
+# shellcheck disable=SC2094 # the file is only read
 echoes() { inside timeout 20 socat -b 6000 -t 2 - "$1" <"$2" | cmp - "$2"; }
 
 ip netns add "$namespace"
@@ -71,4 +62,4 @@ check "UDP over IPv4, in fragments" echoes "UDP4:$ipv4:7" "$directory/datagram"
 check "UDP over IPv6, in fragments" echoes "UDP6:[$ipv6]:7" "$directory/datagram"
 check "TCP over IPv4" echoes "TCP4:$ipv4:7" "$directory/stream"
 check "TCP over IPv6" echoes "TCP6:[$ipv6]:7" "$directory/stream"
-exit "$failed"
+finish
