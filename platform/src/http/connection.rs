@@ -1,5 +1,6 @@
 //! One connection from its first byte to its last: which protocol, how long, and when to let go.
 
+use core::cell::RefCell;
 use core::future::Future;
 use core::marker::PhantomData;
 use core::pin::Pin;
@@ -57,7 +58,10 @@ pub(super) enum Engine<S, H: Handler> {
     },
     /// Boxed, as they are large and most connections are parked.
     Http1(Box<Http1<S, H>>),
-    Http2(Pin<Box<dyn Http2Connection>>),
+    Http2 {
+        connection: Pin<Box<dyn Http2Connection>>,
+        stream: Rc<RefCell<Stream<S>>>,
+    },
     /// Saying the last word, closing, and waiting for the peer to do the same.
     Closing {
         stream: Stream<S>,
@@ -128,11 +132,11 @@ where
                     }
                     self.close(b"");
                 }
-                Engine::Http2(connection) => {
+                Engine::Http2 { connection, .. } => {
                     if ready!(connection.as_mut().poll_connection(context)).is_err() {
                         self.shared.statistics.broken.increment();
                     }
-                    return Poll::Ready(());
+                    self.close(b"");
                 }
                 Engine::Closing { stream, last_word, closed, discarded, .. } => {
                     return poll_close(stream, last_word, closed, discarded, context).map(drop);
@@ -172,12 +176,17 @@ where
         let stream = match core::mem::replace(&mut self.engine, Engine::Over) {
             Engine::Parked { stream, .. } => stream,
             Engine::Http1(connection) => connection.into_parts().io,
-            // HTTP/2 closes its stream itself; here it is given up. What is closing is closing.
+            Engine::Http2 { connection, stream } => {
+                drop(connection);
+                let Some(stream) = Rc::into_inner(stream) else { return };
+                stream.into_inner()
+            }
+            // What is closing is closing.
             other @ Engine::Closing { .. } => {
                 self.engine = other;
                 return;
             }
-            Engine::Http2(_) | Engine::Over => return,
+            Engine::Over => return,
         };
         let until = self.state.handle.now() + self.shared.limits.linger_time;
         self.engine = Engine::Closing { stream, last_word, closed: false, discarded: 0, until };
@@ -194,7 +203,7 @@ where
         match &mut self.engine {
             Engine::Parked { .. } => self.close(b""),
             Engine::Http1(connection) => Pin::new(&mut **connection).graceful_shutdown(),
-            Engine::Http2(connection) => connection.as_mut().finish(),
+            Engine::Http2 { connection, .. } => connection.as_mut().finish(),
             Engine::Closing { .. } | Engine::Over => {}
         }
         Step::Again
@@ -220,7 +229,7 @@ where
         }
         if state.is_idle() {
             // On HTTP/2 what comes after the first request need not be a head: it may be a PING.
-            let is_http2 = matches!(self.engine, Engine::Http2(_));
+            let is_http2 = matches!(self.engine, Engine::Http2 { .. });
             match state.head_since().filter(|_| !is_http2 || state.requests() == 0) {
                 Some(since) => consider(since + limits.head_time, Expiry::Head),
                 None => {
@@ -269,11 +278,11 @@ where
                     Engine::Parked { first, .. } if !first.is_empty() => self.close(HEAD_TIMEOUT),
                     // Nothing was asked, so nothing is answered.
                     Engine::Parked { .. } => self.close(b""),
-                    Engine::Http2(_) | Engine::Closing { .. } | Engine::Over => return Step::Over,
+                    Engine::Http2 { .. } | Engine::Closing { .. } | Engine::Over => return Step::Over,
                 }
             }
-            (Expiry::Idle, Engine::Http2(_)) if self.finishing => return Step::Over,
-            (Expiry::Idle, Engine::Http2(_)) => {
+            (Expiry::Idle, Engine::Http2 { .. }) if self.finishing => return Step::Over,
+            (Expiry::Idle, Engine::Http2 { .. }) => {
                 statistics.idle.increment();
                 self.state.set_wish(Wish::Finish);
             }
@@ -380,12 +389,11 @@ fn poll_close<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Begins to speak HTTP/1.1.
-pub(super) fn http1_engine<S, H>(mut stream: Stream<S>, service: Service<H>) -> Engine<S, H>
+pub(super) fn http1_engine<S, H>(stream: Stream<S>, service: Service<H>) -> Engine<S, H>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
 {
-    stream.close_through = false;
     let builder = http1_builder(&service.shared.limits);
     Engine::Http1(Box::new(builder.serve_connection(stream, service)))
 }

@@ -33,13 +33,11 @@ pub(super) struct Stream<S> {
     before: Bytes,
     scratch: Scratch,
     state: Rc<ConnectionState>,
-    /// Whether hyper's wish to close reaches the stream. With HTTP/1 the connection closes it, after its linger.
-    pub(super) close_through: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     pub(super) fn new(stream: S, scratch: Scratch, state: Rc<ConnectionState>) -> Self {
-        Self { stream, before: Bytes::new(), scratch, state, close_through: true }
+        Self { stream, before: Bytes::new(), scratch, state }
     }
 
     /// Puts back bytes that were read, to be read again first.
@@ -142,7 +140,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Stream<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.close_through { self.poll_close_stream(context) } else { Poll::Ready(Ok(())) }
+    /// hyper's wish to close does not reach the stream: the connection closes it, and lingers.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A stream lent to hyper's HTTP/2, which does not give back what it is given.
+pub(super) struct Lent<S>(Rc<RefCell<Stream<S>>>);
+
+impl<S> Lent<S> {
+    /// The stream, and what is lent of it. Once that is dropped the stream can be taken out again.
+    pub(super) fn new(stream: Stream<S>) -> (Rc<RefCell<Stream<S>>>, Self) {
+        let stream = Rc::new(RefCell::new(stream));
+        (Rc::clone(&stream), Self(stream))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Read for Lent<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(context, cursor)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Lent<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.borrow().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(context)
     }
 }

@@ -10,7 +10,7 @@ use hyper::server::conn::http2;
 use super::Limits;
 use super::connection::{Engine, http1_engine};
 use super::service::{Handler, Service};
-use super::stream::Stream;
+use super::stream::{Lent, Stream};
 use crate::executor::Handle;
 
 /// HTTP/1.1, and HTTP/1.0 where the client speaks no better.
@@ -52,14 +52,14 @@ impl Engines for Http1 {
 
 impl Engines for Http2 {
     #[expect(private_interfaces, reason = "nothing outside this module starts an engine")]
-    fn after_preface<S, H>(mut stream: Stream<S>, service: Service<H>) -> Engine<S, H>
+    fn after_preface<S, H>(stream: Stream<S>, service: Service<H>) -> Engine<S, H>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         H: Handler,
     {
-        stream.close_through = true;
+        let (stream, lent) = Lent::new(stream);
         let builder = builder(&service.shared.limits, &service.shared.handle);
-        Engine::Http2(Box::pin(builder.serve_connection(stream, service)))
+        Engine::Http2 { connection: Box::pin(builder.serve_connection(lent, service)), stream }
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) trait Http2Connection {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<S, H> Http2Connection for http2::Connection<Stream<S>, Service<H>, Spawner>
+impl<S, H> Http2Connection for http2::Connection<Lent<S>, Service<H>, Spawner>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
