@@ -135,7 +135,10 @@ impl Host for Process {
             if readiness.writer.borrow().is_some() {
                 events |= libc::POLLOUT;
             }
-            polled.push(libc::pollfd { fd: *descriptor, events, revents: 0 });
+            // A descriptor that nobody waits for is passed over (poll(2) ignores negative ones): one in error would
+            // otherwise end every sleep at once.
+            let fd = if events == 0 { -1 } else { *descriptor };
+            polled.push(libc::pollfd { fd, events, revents: 0 });
         }
         polled.push(libc::pollfd { fd: self.signals, events: libc::POLLIN, revents: 0 });
         system::poll(&mut polled, until.map(|until| until.since(now)));

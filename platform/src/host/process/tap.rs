@@ -29,6 +29,8 @@ pub(super) struct Tap {
     pool: FramePool,
     properties: NetProperties,
     buffers: ReceiveBuffers,
+    /// The interface does not exist any more.
+    gone: bool,
 }
 
 impl Tap {
@@ -77,6 +79,7 @@ impl Tap {
                 },
             },
             buffers: ReceiveBuffers::default(),
+            gone: false,
         };
         Ok((device, descriptor, readiness))
     }
@@ -98,10 +101,19 @@ impl Net for Tap {
         limit: usize,
     ) -> Poll<usize> {
         let mut received = 0;
-        while received < limit {
-            let Ok(mut frame) = self.buffers.read(self.descriptor, &self.pool) else {
-                self.readiness.wait_readable(context.waker());
-                break;
+        while received < limit && !self.gone {
+            let mut frame = match self.buffers.read(self.descriptor, &self.pool) {
+                Ok(frame) => frame,
+                Err(error) if system::would_block(&error) => {
+                    self.readiness.wait_readable(context.waker());
+                    break;
+                }
+                Err(error) => {
+                    // The interface was taken away: nothing will come any more.
+                    log::error!("reading from the tap device: {error}");
+                    self.gone = true;
+                    break;
+                }
             };
             let Some(offload) = virtio_header::read(frame.bytes()) else { continue };
             frame.trim_front(HEADER_LENGTH);
@@ -127,6 +139,10 @@ impl Net for Tap {
                 Ok(_) | Err(_) => {}
             }
         }
+    }
+
+    fn link_up(&self) -> bool {
+        !self.gone
     }
 }
 
