@@ -134,9 +134,7 @@ pub async fn check_content(
         Err(Invalid::Foreign) if is_blank(&mut *device).await? => return Err(OpenError::Blank),
         Err(Invalid::Foreign) => return Err(OpenError::Foreign),
     };
-    if superblock.capacity > capacity {
-        return Err(OpenError::Shrunk { capacity, needed: superblock.capacity });
-    }
+    superblock.check_against(capacity)?;
     let mut report = CheckReport {
         service: superblock.service.clone(),
         capacity,

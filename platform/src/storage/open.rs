@@ -151,9 +151,7 @@ async fn recognise(device: &mut dyn Block, service: &str) -> Result<Superblock, 
         let (found, expected) = (superblock.service, service.to_owned());
         return Err(Refusal::NotOurs(OpenError::OtherService { found, expected }));
     }
-    if superblock.capacity > capacity {
-        return Err(Refusal::Unusable(OpenError::Shrunk { capacity, needed: superblock.capacity }));
-    }
+    superblock.check_against(capacity).map_err(Refusal::Unusable)?;
     Ok(superblock)
 }
 

@@ -19,6 +19,8 @@
 use super::overlay::BLOCK_SIZE;
 
 /// Marks a Skerry storage.
+use super::error::OpenError;
+
 const MAGIC: &[u8; 16] = b"skerry storage\r\n";
 /// The layout described above.
 const VERSION: u32 = 1;
@@ -107,6 +109,22 @@ impl Superblock {
         })
     }
 
+    /// Whether a device of `capacity` bytes can hold what this says. The checksum proves only that the block was written
+    /// whole, not by whom: a length that no device bears out would have the database make tables for it.
+    ///
+    /// # Errors
+    /// [`OpenError::Shrunk`] or [`OpenError::DamagedSuperblock`].
+    pub(super) fn check_against(&self, capacity: u64) -> Result<(), OpenError> {
+        if self.capacity > capacity {
+            return Err(OpenError::Shrunk { capacity, needed: self.capacity });
+        }
+        // A full device's file may be longer than the device in name, by what redb grew it at once: it doubles at most.
+        if self.length > capacity.saturating_mul(2) {
+            return Err(OpenError::DamagedSuperblock);
+        }
+        Ok(())
+    }
+
     /// The copy that counts: the sound one, and of two the newer. If neither is sound, what is wrong with the device:
     /// a version unknown or damage in one copy tells more than the other's being foreign.
     pub(super) fn choose(copies: [Result<Self, Invalid>; 2]) -> Result<Self, Invalid> {
@@ -137,6 +155,18 @@ mod tests {
 
     fn superblock(generation: u64) -> Superblock {
         Superblock { service: "caldav".to_owned(), generation, length: 73_728, capacity: 1 << 20 }
+    }
+
+    #[test]
+    fn a_length_that_the_device_does_not_bear_out_is_damage() {
+        let superblock =
+            |length| Superblock { service: "caldav".to_owned(), generation: 1, length, capacity: 1 << 20 };
+        assert_eq!(superblock(2 << 20).check_against(1 << 20), Ok(()));
+        for length in [(2 << 20) + 1, 1 << 40, u64::MAX] {
+            assert_eq!(superblock(length).check_against(1 << 20), Err(OpenError::DamagedSuperblock));
+        }
+        let needed = 1 << 20;
+        assert_eq!(superblock(0).check_against(4096), Err(OpenError::Shrunk { capacity: 4096, needed }));
     }
 
     #[test]
