@@ -168,11 +168,23 @@ fn wake(slot: &RefCell<Option<Waker>>) {
     }
 }
 
+/// Closes every descriptor that whoever started the image left open: all but the standard three, of which a bundle may
+/// come through the first, and those that are network devices.
+fn close_inherited(options: &ProcessOptions) {
+    let mut keep = vec![libc::STDIN_FILENO, libc::STDOUT_FILENO];
+    keep.extend(options.nets.iter().filter_map(|(_, backend)| match backend {
+        NetBackend::StreamDescriptor(descriptor) => Some(*descriptor),
+        NetBackend::Tap(_) | NetBackend::StreamPath(_) => None,
+    }));
+    system::close_all_but(&keep);
+}
+
 /// Opens everything that `options` names.
 ///
 /// # Errors
 /// The first thing that could not be opened, and why.
 pub fn machine(options: &ProcessOptions) -> Result<Machine, ProcessError> {
+    close_inherited(options);
     let clock: Rc<dyn Clock> = Rc::new(clock::ProcessClock::new());
     let entropy = Rc::new(entropy::seeded()?);
     let shutdown = Shutdown::default();
@@ -262,5 +274,8 @@ pub fn exit(status: u8) -> ! {
 /// # Errors
 /// When the kernel refuses the filter.
 pub fn lock_down() -> Result<(), ProcessError> {
+    // What is logged goes to standard error; the other two are needed no more.
+    system::close(libc::STDIN_FILENO);
+    system::close(libc::STDOUT_FILENO);
     filter::install()
 }
