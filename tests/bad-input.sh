@@ -6,6 +6,7 @@ TESTS=$(cd "$(dirname "$0")" && pwd)
 PROJECT=$(dirname "$TESTS")
 WORK=${WORK:-$PROJECT/target/tests}
 . "$TESTS/lib/report.sh"
+. "$TESTS/lib/namespace.sh"
 
 CALDAV=$PROJECT/target/images/caldav.elf
 DIRECTORY=$WORK/bad-input
@@ -14,18 +15,7 @@ rm -rf "$DIRECTORY"
 mkdir -p "$DIRECTORY"
 cd "$DIRECTORY" || exit 1
 
-clean_up() {
-    if [ -e /run/netns/skt-bad ]; then
-        ip netns pids skt-bad | xargs -r kill -KILL 2>/dev/null
-        ip netns delete skt-bad
-    fi
-}
-trap clean_up EXIT
-clean_up
-ip netns add skt-bad
-ip netns exec skt-bad ip tuntap add dev sktap mode tap vnet_hdr
-ip netns exec skt-bad ip addr add 10.78.0.1/24 dev sktap
-ip netns exec skt-bad ip link set sktap up
+make_tap_namespace skt-bad 10.78.0.1/24
 
 # refuses WHAT PATTERN ARGUMENT...: the image must end by itself with an error that has the pattern.
 refuses() {

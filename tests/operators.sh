@@ -6,6 +6,7 @@ TESTS=$(cd "$(dirname "$0")" && pwd)
 PROJECT=$(dirname "$TESTS")
 WORK=${WORK:-$PROJECT/target/tests}
 . "$TESTS/lib/report.sh"
+. "$TESTS/lib/namespace.sh"
 
 CALDAV=${CALDAV:-$PROJECT/target/images/caldav.elf}
 DIRECTORY=$WORK/operators
@@ -14,20 +15,8 @@ rm -rf "$DIRECTORY"
 mkdir -p "$DIRECTORY"
 cd "$DIRECTORY" || exit 1
 
-clean_up() {
-    if [ -e /run/netns/skt-ops ]; then
-        ip netns pids skt-ops | xargs -r kill -KILL 2>/dev/null
-        ip netns delete skt-ops
-    fi
-}
-trap clean_up EXIT
-clean_up
-ip netns add skt-ops
-ip netns exec skt-ops ip tuntap add dev sktap mode tap vnet_hdr
 # Two neighbours: an operator, and one who is none.
-ip netns exec skt-ops ip addr add 10.78.1.1/24 dev sktap
-ip netns exec skt-ops ip addr add 10.78.1.9/24 dev sktap
-ip netns exec skt-ops ip link set sktap up
+make_tap_namespace skt-ops 10.78.1.1/24 10.78.1.9/24
 
 # wait_for PATTERN FILE: up to 30 s.
 wait_for() {

@@ -94,7 +94,6 @@ while [ "$round" -lt "$ROUNDS" ]; do
     linux >>"$WORK/boot-linux"
     round=$((round + 1))
 done
-median() { sort -n "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 echo "ours, ms: $(tr '\n' ' ' <"$WORK/boot-ours")  linux, ms: $(tr '\n' ' ' <"$WORK/boot-linux")"
 at_least "starts per time, first HTTPS answer after QEMU's start (ms: ours second)" \
     "$(median "$WORK/boot-linux")" "$(median "$WORK/boot-ours")" 8

@@ -150,8 +150,6 @@ rounds() {
         done
     done
 }
-# middle FILE: the median of an odd number of rounds.
-middle() { sort -n "$1" | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'; }
 
 # A PUT of what is there already stores nothing: each round fills a calendar of its own.
 measure_put() { "$1" put "put$2" "$SECONDS_EACH"; }
@@ -162,11 +160,11 @@ rounds put ours radicale xandikos
 rounds get ours radicale
 rounds query ours radicale
 for peer in radicale xandikos; do
-    at_least "durable PUT against $peer, a second" "$(middle "$WORK/put-ours")" "$(middle "$WORK/put-$peer")" 20
+    at_least "durable PUT against $peer, a second" "$(median "$WORK/put-ours")" "$(median "$WORK/put-$peer")" 20
 done
 for what in get query; do
-    at_least "$what over $EVENTS events against radicale, a second" "$(middle "$WORK/$what-ours")" \
-        "$(middle "$WORK/$what-radicale")" 20
+    at_least "$what over $EVENTS events against radicale, a second" "$(median "$WORK/$what-ours")" \
+        "$(median "$WORK/$what-radicale")" 20
 done
 rm -rf "$DISKS"
 finish

@@ -9,6 +9,8 @@ PROJECT=$(dirname "$(dirname "$BENCH")")
 WORK=${WORK:-$PROJECT/target/tests}
 # shellcheck source=../lib/report.sh
 . "$PROJECT/tests/lib/report.sh"
+# shellcheck source=../lib/namespace.sh
+. "$PROJECT/tests/lib/namespace.sh"
 LOAD=$WORK/load
 mkdir -p "$WORK"
 
@@ -96,18 +98,15 @@ stop_pid() {
 
 clean_up() {
     for namespace in skb-client skb-peer; do
-        if [ -e "/run/netns/$namespace" ]; then
-            ip netns pids "$namespace" | xargs -r kill -KILL 2>/dev/null
-            ip netns delete "$namespace"
-        fi
+        delete_namespace "$namespace"
     done
 }
 trap clean_up EXIT
 clean_up
 
-# median FILE: the middle one of its numbers, an odd count of them.
+# median FILE: the middle one of its numbers; of an even count the lower of the two.
 median() {
-    sort -n "$1" | awk '{ value[NR] = $1 } END { print value[(NR + 1) / 2] }'
+    sort -n "$1" | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'
 }
 
 # figure NAME of a line of name=value words.
